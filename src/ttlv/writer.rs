@@ -179,7 +179,9 @@ mod tests {
                 }
                 w.close(mark);
             }
-            Type::Integer => drop(w.integer(item.tag, item.integer().unwrap())),
+            Type::Integer => {
+                w.integer(item.tag, item.integer().unwrap());
+            }
             Type::LongInteger => w.long_integer(item.tag, item.long_integer().unwrap()),
             Type::BigInteger => w.big_integer(item.tag, item.big_integer().unwrap()),
             Type::Enumeration => w.enumeration(item.tag, item.enumeration().unwrap()),
