@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod attribute;
+mod credential;
 mod enums;
 mod failure;
 mod fields;
@@ -13,6 +14,7 @@ pub mod tag;
 mod version;
 
 pub use attribute::{Attribute, Definition, TemplateAttribute, definition, write_attribute};
+pub use credential::Credential;
 pub use enums::{
     BatchErrorContinuation, CredentialType, CryptographicAlgorithm, DigitalSignatureAlgorithm, HashingAlgorithm,
     KeyFormatType, LinkType, MaskGenerator, NameType, ObjectType, Operation, PaddingMethod, QueryFunction,
@@ -23,6 +25,6 @@ pub use failure::{Failure, Outcome};
 pub use fields::{Count, Field, optional, read_fields, repeated, required, same_tag};
 pub use key_block::{KeyBlock, KeyMaterial};
 pub use parameters::CryptographicParameters;
-pub use request::{BatchItem, Continuation, Credential, Request, RequestHeader, stated_version};
+pub use request::{BatchItem, Continuation, Request, RequestHeader, decode_version, stated_version};
 pub use response::Response;
 pub use version::Version;

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use super::fields::{Field, optional, read_fields, repeated, required, same_tag};
-use super::{BatchErrorContinuation, CredentialType, Failure, Operation, Outcome, ResultReason, Version, tag};
+use super::{BatchErrorContinuation, Credential, Failure, Operation, Outcome, ResultReason, Version, tag};
 use crate::ttlv::{Item, Reader, Type};
 
 const HEADER: [Field; 12] = [
@@ -34,10 +34,6 @@ const BATCH_ITEM: [Field; 4] = [
 const MESSAGE_EXTENSION: [Field; 3] =
     [required(tag::VENDOR_IDENTIFICATION), required(tag::CRITICALITY_INDICATOR), required(tag::VENDOR_EXTENSION)];
 
-const AUTHENTICATION: [Field; 1] = [repeated(tag::CREDENTIAL)];
-const CREDENTIAL: [Field; 2] = [required(tag::CREDENTIAL_TYPE), required(tag::CREDENTIAL_VALUE)];
-const USERNAME_AND_PASSWORD: [Field; 2] = [required(tag::USERNAME), optional(tag::PASSWORD)];
-
 /// A request message whose header and batch rules have been found right.
 pub struct Request<'a> {
     /// What holds for all items.
@@ -60,19 +56,6 @@ pub struct RequestHeader<'a> {
     pub continuation: Continuation,
     /// Items in the message, at least one.
     pub batch_count: usize,
-}
-
-/// A credential. It has no Debug: it holds a password.
-pub enum Credential<'a> {
-    /// The only kind that this program can judge.
-    UsernameAndPassword {
-        /// Whose.
-        username: &'a str,
-        /// Empty if none was sent.
-        password: &'a str,
-    },
-    /// Another kind.
-    Other(CredentialType),
 }
 
 /// What becomes of the items after one that failed.
@@ -173,7 +156,7 @@ impl<'a> RequestHeader<'a> {
             version,
             max_response_size: max_size.map(|item| max_response_size(&item)).transpose()?,
             client_correlation_value: correlation.map(|item| item.text()).transpose()?,
-            credential: authentication.map(|item| credential(&item, version)).transpose()?.flatten(),
+            credential: authentication.map(|item| Credential::decode(&item, version)).transpose()?.flatten(),
             continuation: continuation.map_or(Ok(Continuation::Stop), |item| continuation_of(&item, batch_count))?,
             batch_count,
         })
@@ -247,13 +230,16 @@ pub fn stated_version(message: &[u8]) -> Option<Version> {
 /// The version is read first: what else a header may hold depends on it.
 fn version_in(header: &Item<'_>) -> Outcome<Version> {
     match header.open()?.next_item()? {
-        Some(item) if item.tag == tag::PROTOCOL_VERSION => version(&item),
+        Some(item) if item.tag == tag::PROTOCOL_VERSION => decode_version(&item),
         _ => Err(Failure::invalid_message("Request Header does not begin with a Protocol Version")),
     }
 }
 
 /// The version that a Protocol Version structure states.
-pub(super) fn version(item: &Item<'_>) -> Outcome<Version> {
+///
+/// # Errors
+/// It is malformed.
+pub fn decode_version(item: &Item<'_>) -> Outcome<Version> {
     // A Protocol Version has looked alike since 1.0.
     let [major, minor] = read_fields(item, &PROTOCOL_VERSION, Version::V1_0)?;
     let number = |item: Option<Item<'_>>| item.map_or(Ok(-1), |item| item.integer());
@@ -263,28 +249,6 @@ pub(super) fn version(item: &Item<'_>) -> Outcome<Version> {
 fn max_response_size(item: &Item<'_>) -> Outcome<usize> {
     let size = item.integer()?;
     usize::try_from(size).map_err(|_| Failure::invalid_field(format!("Maximum Response Size is {size}")))
-}
-
-/// The credential that can be judged, if there is one among those sent; else the first.
-fn credential<'a>(authentication: &Item<'a>, version: Version) -> Outcome<Option<Credential<'a>>> {
-    read_fields(authentication, &AUTHENTICATION, version)?;
-    let mut chosen = None;
-    for item in same_tag(authentication, tag::CREDENTIAL) {
-        let [Some(kind), Some(value)] = read_fields(&item, &CREDENTIAL, version)? else { continue };
-        let kind = CredentialType(kind.enumeration()?);
-        if kind != CredentialType::USERNAME_AND_PASSWORD {
-            value.open()?;
-            chosen = chosen.or(Some(Credential::Other(kind)));
-            continue;
-        }
-        let [username, password] = read_fields(&value, &USERNAME_AND_PASSWORD, version)?;
-        let text = |item: Option<Item<'a>>| item.map_or(Ok(""), |item| item.text());
-        let found = Credential::UsernameAndPassword { username: text(username)?, password: text(password)? };
-        if !matches!(chosen, Some(Credential::UsernameAndPassword { .. })) {
-            chosen = Some(found);
-        }
-    }
-    Ok(chosen)
 }
 
 /// The option means nothing for a single item; clients send it all the same.
@@ -303,6 +267,7 @@ fn continuation_of(item: &Item<'_>, batch_count: usize) -> Outcome<Continuation>
 
 #[cfg(test)]
 mod tests {
+    use super::super::CredentialType;
     use super::*;
     use crate::ttlv::Writer;
 

@@ -138,7 +138,12 @@ mod tests {
     fn counts_its_items_and_repeats_operation_and_id() {
         let mut out = b"before--".to_vec();
         let mut response = Response::begin(&mut out, Version::V1_1, 7, None, None);
-        response.item(Some(Operation::GET), Some(b"1"), |w| Ok(w.text(tag::UNIQUE_IDENTIFIER, "x"))).unwrap();
+        response
+            .item(Some(Operation::GET), Some(b"1"), |w| {
+                w.text(tag::UNIQUE_IDENTIFIER, "x");
+                Ok(())
+            })
+            .unwrap();
         response.item(None, None, |_| Err(Failure::not_found("no x"))).unwrap_err();
         response.finish();
         let message = Reader::message(&out[8..]).unwrap();
@@ -167,7 +172,10 @@ mod tests {
     fn an_answer_over_the_limit_becomes_a_small_failure() {
         let mut out = Vec::new();
         let mut response = Response::begin(&mut out, Version::V1_2, 7, None, Some(256));
-        let failed = response.item(Some(Operation::QUERY), None, |w| Ok(w.byte_string(tag::DATA, &[7; 400])));
+        let failed = response.item(Some(Operation::QUERY), None, |w| {
+            w.byte_string(tag::DATA, &[7; 400]);
+            Ok(())
+        });
         assert_eq!(failed.unwrap_err().reason, ResultReason::RESPONSE_TOO_LARGE);
         assert_eq!(response.room_for_change().unwrap_err().reason, ResultReason::RESPONSE_TOO_LARGE);
         response.finish();

@@ -1,68 +1,66 @@
-//! A message as text for a log: structure, tags and lengths, and no value that could be secret.
+//! A message as one line of text for a log: structure, tags and lengths, and no value that could be secret.
 #![forbid(unsafe_code)]
 
 use std::fmt;
 
 use super::{Item, Reader, Type};
 
-/// Shows the items of a message, one a line, indented by depth.
+/// Shows a message as `tag{tag=value tag=value}`.
 ///
 /// Numbers, Booleans and dates are shown; of texts, bytes and big integers only the length, whatever their tag: a PIN that a
 /// client puts into the wrong field, and key material in an unknown one, must not reach a log either. What cannot be read
 /// is shown as where it went wrong.
 pub struct Dump<'a>(pub &'a [u8]);
 
-/// Lines after which a dump stops: a message may hold a hundred thousand items.
-const MAX_LINES: usize = 200;
+/// Items after which a dump stops: a message may hold a hundred thousand.
+const MAX_ITEMS: usize = 200;
 
 impl fmt::Display for Dump<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut lines = 0;
-        items(Reader::new(self.0), 0, &mut lines, f)
+        let mut left = MAX_ITEMS;
+        items(Reader::new(self.0), &mut left, f)
     }
 }
 
-fn items(mut reader: Reader<'_>, depth: usize, lines: &mut usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn items(mut reader: Reader<'_>, left: &mut usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut gap = "";
     loop {
-        match reader.next_item() {
+        let item = match reader.next_item() {
             Ok(None) => return Ok(()),
-            Ok(Some(_)) | Err(_) if *lines == MAX_LINES => {
-                *lines = lines.saturating_add(1);
-                return write!(f, "\n...");
-            }
-            Ok(Some(_)) if *lines > MAX_LINES => return Ok(()),
-            Ok(Some(item)) => {
-                if *lines > 0 {
-                    writeln!(f)?;
-                }
-                *lines = lines.saturating_add(1);
-                write!(f, "{:indent$}{:06X} {}", "", item.tag, item.ty, indent = depth.saturating_mul(2))?;
-                value(&item, depth, lines, f)?;
-            }
-            Err(error) => return write!(f, "\n{:indent$}{error}", "", indent = depth.saturating_mul(2)),
-        }
+            Ok(Some(item)) => item,
+            Err(error) => return write!(f, "{gap}<{error}>"),
+        };
+        let Some(fewer) = left.checked_sub(1) else {
+            return write!(f, "{gap}...");
+        };
+        *left = fewer;
+        write!(f, "{gap}{:06X}", item.tag)?;
+        value(&item, left, f)?;
+        gap = " ";
     }
 }
 
-fn value(item: &Item<'_>, depth: usize, lines: &mut usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let shown = match item.ty {
+fn value(item: &Item<'_>, left: &mut usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let number = match item.ty {
         Type::Structure => {
-            return match item.open() {
-                Ok(inside) => items(inside, depth.saturating_add(1), lines, f),
-                Err(error) => write!(f, " {error}"),
-            };
+            f.write_str("{")?;
+            match item.open() {
+                Ok(inside) => items(inside, left, f)?,
+                Err(error) => write!(f, "<{error}>")?,
+            }
+            return f.write_str("}");
         }
         Type::Integer => item.integer().map(i64::from),
         Type::LongInteger => item.long_integer(),
         Type::DateTime => item.date_time(),
         Type::Interval => item.interval().map(i64::from),
         Type::Boolean => item.boolean().map(i64::from),
-        Type::Enumeration => return item.enumeration().map_or(Ok(()), |number| write!(f, " {number:08X}")),
+        Type::Enumeration => return item.enumeration().map_or(Ok(()), |number| write!(f, "={number:X}h")),
         Type::BigInteger | Type::TextString | Type::ByteString => {
-            return write!(f, " ({} bytes)", item.raw().len());
+            return write!(f, "[{} bytes]", item.raw().len());
         }
     };
-    shown.map_or(Ok(()), |number| write!(f, " {number}"))
+    number.map_or(Ok(()), |number| write!(f, "={number}"))
 }
 
 #[cfg(test)]
@@ -78,12 +76,10 @@ mod tests {
             w.text(0x42_00a1, "s3cret");
             w.byte_string(0x42_0043, b"k3y");
             w.text(0x54_0001, "s3cret");
+            w.enumeration(0x42_005c, 0x18);
         });
         let text = Dump(&out).to_string();
-        assert_eq!(
-            text,
-            "420078 Structure\n  42000D Integer 1\n  4200A1 Text String (6 bytes)\n  420043 Byte String (3 bytes)\n  540001 Text String (6 bytes)"
-        );
+        assert_eq!(text, "420078{42000D=1 4200A1[6 bytes] 420043[3 bytes] 540001[6 bytes] 42005C=18h}");
     }
 
     #[test]
@@ -91,18 +87,17 @@ mod tests {
         let mut out = Vec::new();
         Writer::new(&mut out).structure(0x42_0078, |w| w.text(0x42_00a1, "s3cret"));
         out[11] = 99;
-        let text = Dump(&out).to_string();
-        assert!(text.contains("there is no type 63 at byte 8") && !text.contains("s3cret"), "{text}");
+        assert_eq!(Dump(&out).to_string(), "420078{<there is no type 63 at byte 8>}");
     }
 
     #[test]
-    fn stops_after_its_limit_of_lines() {
+    fn stops_after_its_limit_of_items() {
         let mut out = Vec::new();
         Writer::new(&mut out).structure(0x42_0078, |w| {
             for _ in 0..5_000 {
                 w.integer(0x42_000d, 1);
             }
         });
-        assert!(Dump(&out).to_string().lines().count() <= MAX_LINES + 2);
+        assert_eq!(Dump(&out).to_string().matches("42000D").count(), MAX_ITEMS - 1);
     }
 }
