@@ -20,7 +20,7 @@ const SURELY_NEW: usize = 8;
 #[derive(Default)]
 pub(super) struct Learnt(HashMap<Family, Lesson>);
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Lesson {
     rung: Rung,
     /// Index of the form of CKA_EC_PARAMS that was understood.
@@ -55,63 +55,73 @@ impl Token {
         })
     }
 
+    /// Goes down the ladder to the first template the token takes. The first refusal is the one reported: later ones are
+    /// answers to poorer questions.
     fn make(
         &self,
         session: &Session,
         spec: &KeyPairSpec<'_>,
         learnt: &mut Learnt,
     ) -> Result<(ObjectHandle, ObjectHandle), Error> {
-        let (family, mechanism, forms) = plan(spec.kind)?;
-        let lesson = learnt.0.get(&family).copied();
-        let start = lesson.filter(|lesson| lesson.sure).map_or(Rung::Full, |lesson| lesson.rung);
-        // The form that was understood before comes first.
-        let first_form = lesson.map_or(0, |lesson| lesson.form);
+        let plan = plan(spec.kind)?;
+        let lesson = learnt.0.get(&plan.family).copied().unwrap_or_default();
+        let start = if lesson.sure { lesson.rung } else { Rung::Full };
         let mut first = None;
         let mut sure = true;
         for rung in LADDER.into_iter().filter(|rung| *rung >= start) {
-            let mut template = false;
-            for turn in 0..forms.len() {
-                let form = first_form.saturating_add(turn) % forms.len().max(1);
-                let params = forms.get(form).copied().unwrap_or_default();
-                let (public, private) = templates(spec, rung, params);
-                let error = match session.generate_key_pair(&mechanism, &public, &private) {
+            let mut less_may_do = false;
+            for form in plan.forms_from(lesson.form) {
+                let (public, private) = templates(spec, rung, plan.params(form));
+                let error = match session.generate_key_pair(&plan.mechanism, &public, &private) {
                     Ok(pair) => {
-                        let sure = sure || lesson.is_some_and(|lesson| lesson.rung == rung);
-                        if rung != Rung::Full && lesson.is_none_or(|lesson| lesson.rung != rung) {
-                            log::info!("token {}: key pairs are made with the template '{rung:?}'", self.info().name());
+                        if rung != lesson.rung {
+                            log::info!("token {}: key pairs are made with the template {rung:?}", self.info().name());
                         }
-                        learnt.0.insert(family, Lesson { rung, form, sure });
+                        let sure = sure || rung == lesson.rung;
+                        learnt.0.insert(plan.family, Lesson { rung, form, sure });
                         return Ok(pair);
                     }
                     Err(error) => Error::from(error),
                 };
-                log::debug!("token {}: template '{rung:?}': {error}", self.info().name());
-                match judge(&error) {
-                    Refused::Curve => {}
-                    Refused::Template => template = true,
-                    // A token known to take this template means what it says.
-                    Refused::Perhaps if lesson.is_some_and(|lesson| lesson.sure) => return Err(first.unwrap_or(error)),
-                    Refused::Perhaps => {
-                        template = true;
-                        sure = false;
-                        if !is_free(session, &spec.id)? {
-                            log::error!(
-                                "token {}: {error}, and an object with CKA_ID {} is there all the same",
-                                self.info().name(),
-                                Hex(&spec.id)
-                            );
-                            return Err(first.unwrap_or(error));
-                        }
+                log::debug!("token {}: template {rung:?}: {error}", self.info().name());
+                let go_on = match judge(&error) {
+                    Refused::Curve => true,
+                    Refused::Template => {
+                        less_may_do = true;
+                        true
                     }
-                    Refused::ForGood => return Err(first.unwrap_or(error)),
+                    Refused::Perhaps => {
+                        less_may_do = true;
+                        sure = false;
+                        // A token known to take this template means what it says.
+                        !lesson.sure && self.left_nothing(session, spec)
+                    }
+                    Refused::ForGood => false,
+                };
+                let refusal = first.get_or_insert(error);
+                if !go_on {
+                    return Err(refusal.clone());
                 }
-                first.get_or_insert(error);
             }
-            if !template {
+            if !less_may_do {
                 break;
             }
         }
         Err(first.unwrap_or(Error::Unsupported("generating a key pair of this type")))
+    }
+
+    /// Whether a refusal that may have been trouble left the token as it was. If not, a second try would make the id
+    /// ambiguous; and what is there is not destroyed either, since nothing proves whose it is.
+    fn left_nothing(&self, session: &Session, spec: &KeyPairSpec<'_>) -> bool {
+        let free = is_free(session, &spec.id);
+        if free == Ok(false) {
+            let name = self.info().name();
+            log::error!(
+                "token {name}: C_GenerateKeyPair failed, but an object with the CKA_ID {} is there",
+                Hex(&spec.id)
+            );
+        }
+        free == Ok(true)
     }
 
     /// The facts of what was made, judged.

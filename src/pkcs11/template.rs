@@ -10,9 +10,10 @@ use super::error::Error;
 use super::key::{KeyKind, KeyPairSpec};
 
 /// How much a template says. No two tokens refuse the same attributes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Rung {
     /// Everything, the usages not wished for included as false.
+    #[default]
     Full,
     /// No usage that is false: tpm2-pkcs11 answers GENERAL_ERROR to CKA_DECRYPT=false, YubiHSM 2 DEVICE_ERROR to
     /// CKA_UNWRAP=false.
@@ -37,18 +38,41 @@ pub(super) enum Family {
     Edwards,
 }
 
-/// How a pair of this kind is generated: its family, its mechanism, and the forms of CKA_EC_PARAMS to try.
-pub(super) fn plan(kind: KeyKind) -> Result<(Family, Mechanism<'static>, Vec<&'static [u8]>), Error> {
+/// How a pair of some kind is generated.
+pub(super) struct Plan {
+    pub(super) family: Family,
+    pub(super) mechanism: Mechanism<'static>,
+    /// CKA_EC_PARAMS in each form tokens understand; for RSA one, that is not used.
+    forms: Vec<&'static [u8]>,
+}
+
+impl Plan {
+    /// The indices of the forms, the one that was understood before first.
+    pub(super) fn forms_from(&self, first: usize) -> impl Iterator<Item = usize> + use<> {
+        let forms = self.forms.len();
+        [first].into_iter().chain((0..forms).filter(move |form| *form != first))
+    }
+
+    pub(super) fn params(&self, form: usize) -> &'static [u8] {
+        self.forms.get(form).copied().unwrap_or_default()
+    }
+}
+
+/// The plan for a kind of key pair.
+pub(super) fn plan(kind: KeyKind) -> Result<Plan, Error> {
     match kind {
-        KeyKind::Rsa { .. } => Ok((Family::Rsa, Mechanism::RsaPkcsKeyPairGen, vec![&[]])),
+        KeyKind::Rsa { .. } => {
+            Ok(Plan { family: Family::Rsa, mechanism: Mechanism::RsaPkcsKeyPairGen, forms: vec![&[]] })
+        }
         KeyKind::Ec(curve) => {
+            let (family, mechanism) = if curve.is_edwards() {
+                (Family::Edwards, Mechanism::EccEdwardsKeyPairGen)
+            } else {
+                (Family::Ec, Mechanism::EccKeyPairGen)
+            };
             let mut forms = vec![curve.oid_der()];
             forms.extend(curve.name_der());
-            if curve.is_edwards() {
-                Ok((Family::Edwards, Mechanism::EccEdwardsKeyPairGen, forms))
-            } else {
-                Ok((Family::Ec, Mechanism::EccKeyPairGen, forms))
-            }
+            Ok(Plan { family, mechanism, forms })
         }
         KeyKind::Other(_) => Err(Error::Unsupported("generating a key pair of this type")),
     }
@@ -207,8 +231,11 @@ mod tests {
 
     #[test]
     fn an_edwards_curve_goes_by_two_names() {
-        assert_eq!(plan(KeyKind::Ec(Curve::Ed448)).unwrap().2.len(), 2);
-        assert_eq!(plan(KeyKind::Ec(Curve::P384)).unwrap().2.len(), 1);
+        let forms = |kind, first| plan(kind).unwrap().forms_from(first).collect::<Vec<_>>();
+        assert_eq!(forms(KeyKind::Ec(Curve::Ed448), 0), [0, 1]);
+        assert_eq!(forms(KeyKind::Ec(Curve::Ed25519), 1), [1, 0]);
+        assert_eq!(forms(KeyKind::Ec(Curve::P384), 0), [0]);
+        assert_eq!(forms(KeyKind::Rsa { bits: 2048 }, 0), [0]);
         assert!(plan(KeyKind::Other(cryptoki::object::KeyType::DSA)).is_err());
     }
 }
