@@ -9,8 +9,9 @@ use cryptoki::session::Session;
 
 use super::error::Error;
 use super::key::{Class, Hex, Key, KeyPair, KeyPairSpec};
+use super::ladder::{Lesson, descend};
 use super::object;
-use super::template::{Family, LADDER, Refused, Rung, is_as_asked, judge, plan, templates};
+use super::template::{Family, is_as_asked, plan, templates};
 use super::token::{Seat, Token};
 
 /// Ids of fewer bytes are looked for before they are used: chance may well have given them away already.
@@ -19,15 +20,6 @@ const SURELY_NEW: usize = 8;
 /// What a token has taught about its templates.
 #[derive(Default)]
 pub(super) struct Learnt(HashMap<Family, Lesson>);
-
-#[derive(Clone, Copy, Default)]
-struct Lesson {
-    rung: Rung,
-    /// Index of the form of CKA_EC_PARAMS that was understood.
-    form: usize,
-    /// False while it may as well have been trouble that passed that made the fuller template fail.
-    sure: bool,
-}
 
 impl Token {
     /// Makes a key pair and reads back what the token stored: the ids may differ from the one asked for, and the labels
@@ -55,8 +47,6 @@ impl Token {
         })
     }
 
-    /// Goes down the ladder to the first template the token takes. The first refusal is the one reported: later ones are
-    /// answers to poorer questions.
     fn make(
         &self,
         session: &Session,
@@ -64,50 +54,22 @@ impl Token {
         learnt: &mut Learnt,
     ) -> Result<(ObjectHandle, ObjectHandle), Error> {
         let plan = plan(spec.kind)?;
-        let lesson = learnt.0.get(&plan.family).copied().unwrap_or_default();
-        let start = if lesson.sure { lesson.rung } else { Rung::Full };
-        let mut first = None;
-        let mut sure = true;
-        for rung in LADDER.into_iter().filter(|rung| *rung >= start) {
-            let mut less_may_do = false;
-            for form in plan.forms_from(lesson.form) {
-                let (public, private) = templates(spec, rung, plan.params(form));
-                let error = match session.generate_key_pair(&plan.mechanism, &public, &private) {
-                    Ok(pair) => {
-                        if rung != lesson.rung {
-                            log::info!("token {}: key pairs are made with the template {rung:?}", self.info().name());
-                        }
-                        let sure = sure || rung == lesson.rung;
-                        learnt.0.insert(plan.family, Lesson { rung, form, sure });
-                        return Ok(pair);
-                    }
-                    Err(error) => Error::from(error),
-                };
-                log::debug!("token {}: template {rung:?}: {error}", self.info().name());
-                let go_on = match judge(&error) {
-                    Refused::Curve => true,
-                    Refused::Template => {
-                        less_may_do = true;
-                        true
-                    }
-                    Refused::Perhaps => {
-                        less_may_do = true;
-                        sure = false;
-                        // A token known to take this template means what it says.
-                        !lesson.sure && self.left_nothing(session, spec)
-                    }
-                    Refused::ForGood => false,
-                };
-                let refusal = first.get_or_insert(error);
-                if !go_on {
-                    return Err(refusal.clone());
-                }
+        let name = self.info().name();
+        let before = learnt.0.get(&plan.family).copied().unwrap_or_default();
+        let generate = |rung, form| {
+            let (public, private) = templates(spec, rung, plan.params(form));
+            let made = session.generate_key_pair(&plan.mechanism, &public, &private).map_err(Error::from);
+            if let Err(error) = &made {
+                log::debug!("token {name}: template {rung:?}: {error}");
             }
-            if !less_may_do {
-                break;
-            }
+            made
+        };
+        let (pair, lesson) = descend(before, plan.forms(), generate, || self.left_nothing(session, spec))?;
+        if lesson.rung != before.rung {
+            log::info!("token {name}: key pairs are made with the template {:?}", lesson.rung);
         }
-        Err(first.unwrap_or(Error::Unsupported("generating a key pair of this type")))
+        learnt.0.insert(plan.family, lesson);
+        Ok(pair)
     }
 
     /// Whether a refusal that may have been trouble left the token as it was. If not, a second try would make the id

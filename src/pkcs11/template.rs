@@ -1,7 +1,6 @@
-//! The templates of a new key pair, from the fullest to the least, and which refusal leads from one to the next.
+//! The templates of a new key pair, from the fullest to the least.
 #![forbid(unsafe_code)]
 
-use cryptoki::error::RvError;
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::Attribute;
 use cryptoki::types::Ulong;
@@ -47,10 +46,9 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// The indices of the forms, the one that was understood before first.
-    pub(super) fn forms_from(&self, first: usize) -> impl Iterator<Item = usize> + use<> {
-        let forms = self.forms.len();
-        [first].into_iter().chain((0..forms).filter(move |form| *form != first))
+    /// How many forms there are.
+    pub(super) fn forms(&self) -> usize {
+        self.forms.len()
     }
 
     pub(super) fn params(&self, form: usize) -> &'static [u8] {
@@ -130,35 +128,6 @@ fn is_denied_usage(attribute: &Attribute) -> bool {
     )
 }
 
-/// What a refused C_GenerateKeyPair means for the next try.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refused {
-    /// The curve was not understood; its other name may be.
-    Curve,
-    /// Something was said that the token does not want to hear.
-    Template,
-    /// It may be the template: some tokens have no better word for it. It may also be a token in trouble.
-    Perhaps,
-    /// Saying less does not help.
-    ForGood,
-}
-
-pub(super) fn judge(error: &Error) -> Refused {
-    match error.rv() {
-        Some(RvError::CurveNotSupported | RvError::DomainParamsInvalid) => Refused::Curve,
-        Some(
-            RvError::ArgumentsBad
-            | RvError::AttributeReadOnly
-            | RvError::AttributeTypeInvalid
-            | RvError::AttributeValueInvalid
-            | RvError::TemplateIncomplete
-            | RvError::TemplateInconsistent,
-        ) => Refused::Template,
-        Some(RvError::DeviceError | RvError::FunctionFailed | RvError::GeneralError) => Refused::Perhaps,
-        _ => Refused::ForGood,
-    }
-}
-
 /// Whether a public key read back is of the kind asked for. The size of an RSA key is the token's word.
 pub(super) fn is_as_asked(asked: KeyKind, made: KeyKind) -> bool {
     match (asked, made) {
@@ -218,24 +187,13 @@ mod tests {
     }
 
     #[test]
-    fn only_what_may_be_the_template_leads_to_another() {
-        let refused = |rv| judge(&Error::Call { function: "C_GenerateKeyPair", rv });
-        assert_eq!(refused(RvError::TemplateInconsistent), Refused::Template);
-        assert_eq!(refused(RvError::GeneralError), Refused::Perhaps);
-        assert_eq!(refused(RvError::CurveNotSupported), Refused::Curve);
-        for rv in [RvError::MechanismInvalid, RvError::KeySizeRange, RvError::DeviceMemory, RvError::UserNotLoggedIn] {
-            assert_eq!(refused(rv), Refused::ForGood);
-        }
-        assert_eq!(judge(&Error::NoSession), Refused::ForGood);
-    }
-
-    #[test]
     fn an_edwards_curve_goes_by_two_names() {
-        let forms = |kind, first| plan(kind).unwrap().forms_from(first).collect::<Vec<_>>();
-        assert_eq!(forms(KeyKind::Ec(Curve::Ed448), 0), [0, 1]);
-        assert_eq!(forms(KeyKind::Ec(Curve::Ed25519), 1), [1, 0]);
-        assert_eq!(forms(KeyKind::Ec(Curve::P384), 0), [0]);
-        assert_eq!(forms(KeyKind::Rsa { bits: 2048 }, 0), [0]);
+        for (kind, forms) in [(Curve::Ed25519, 2), (Curve::Ed448, 2), (Curve::P384, 1)] {
+            let plan = plan(KeyKind::Ec(kind)).unwrap();
+            assert_eq!((plan.forms(), plan.params(0)), (forms, kind.oid_der()));
+            assert!((0..forms).all(|form| Curve::from_params(plan.params(form)) == Some(kind)));
+        }
+        assert_eq!(plan(KeyKind::Rsa { bits: 2048 }).unwrap().forms(), 1);
         assert!(plan(KeyKind::Other(cryptoki::object::KeyType::DSA)).is_err());
     }
 }
