@@ -69,6 +69,8 @@ pub struct Overrides {
     pub log_level: Option<LevelFilter>,
     /// Where to log to.
     pub log_target: Option<logging::Target>,
+    /// Where to keep what the program makes.
+    pub state_dir: Option<PathBuf>,
     /// The user to become.
     pub user: Option<String>,
 }
@@ -140,7 +142,8 @@ pub fn judge(path: &Path, text: &str, overrides: &Overrides, state_directory: Op
     }
     let _: Option<()> = w.word(&keys::VERSION);
     let _: Option<()> = w.word(&keys::LIFECYCLE);
-    let state_dir = state_dir(w, state_directory);
+    let written_state_dir = state_dir(w, state_directory);
+    let state_dir = overrides.state_dir.clone().unwrap_or(written_state_dir);
     let config = Config {
         bridge: bridge::Settings { id_length: w.size(&keys::ID_LENGTH) },
         daemon: Daemon {

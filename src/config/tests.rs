@@ -213,6 +213,7 @@ fn lets_the_command_line_have_the_last_word() {
         group: Some("3".to_owned()),
         log_level: Some(LevelFilter::Trace),
         log_target: Some(logging::Target::Syslog),
+        state_dir: Some("/srv/state".into()),
         user: Some("4000111222".to_owned()),
     };
     let text = format!("{LEAST}[daemon]\nlog-level = 'error'\nidentity = 'root'\n");
@@ -220,6 +221,7 @@ fn lets_the_command_line_have_the_last_word() {
     assert!(config.daemon.daemonize);
     assert_eq!(config.log, logging::Settings { level: LevelFilter::Trace, target: logging::Target::Syslog });
     assert_eq!(config.daemon.identity, Some(sys::Identity { name: None, uid: 4_000_111_222, gid: 3 }));
+    assert_eq!((config.state_dir, config.tls.state_dir), ("/srv/state".into(), "/srv/state".into()));
 }
 
 #[test]
