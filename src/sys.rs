@@ -55,6 +55,12 @@ impl Signals {
     }
 }
 
+/// Asks this process to stop, as if TERM had been sent to it.
+pub fn request_stop() {
+    // SAFETY: kill takes no pointer. While TERM is blocked it does no more than wake the thread that waits for it.
+    unsafe { libc::kill(libc::getpid(), libc::SIGTERM) };
+}
+
 /// Which process one is after [`fork_to_background`].
 pub enum Side {
     /// The one that was started; reads here what the background process has to say.
@@ -89,15 +95,26 @@ pub fn fork_to_background() -> io::Result<Side> {
     Ok(Side::Child(write))
 }
 
-/// Reads nothing from standard input any more, and sends standard output and error to `output`.
-pub fn redirect_streams(output: Option<&File>) -> io::Result<()> {
-    let null = File::options().read(true).write(true).open("/dev/null")?;
-    let output = output.unwrap_or(&null).as_raw_fd();
-    for (from, to) in [(null.as_raw_fd(), 0), (output, 1), (output, 2)] {
-        // SAFETY: dup2 takes no pointer; 0 to 2 are the standard streams, which std never closes.
-        check(unsafe { libc::dup2(from, to) })?;
-    }
-    Ok(())
+/// A standard stream of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Descriptor 0.
+    Input,
+    /// Descriptor 1.
+    Output,
+    /// Descriptor 2.
+    Error,
+}
+
+/// Puts `file` in the place of the stream, for std and for the C library alike.
+pub fn redirect(stream: Stream, file: &File) -> io::Result<()> {
+    let place = match stream {
+        Stream::Input => libc::STDIN_FILENO,
+        Stream::Output => libc::STDOUT_FILENO,
+        Stream::Error => libc::STDERR_FILENO,
+    };
+    // SAFETY: dup2 takes no pointer; the standard streams belong to nobody who could lose them by it.
+    check(unsafe { libc::dup2(file.as_raw_fd(), place) }).map(|_| ())
 }
 
 /// Ends the process at once, without the exit handlers and destructors of a loaded library.

@@ -15,6 +15,8 @@ use log::{Level, Record};
 pub enum Form {
     /// `<6>`, the priority as the journal reads it from standard error; it has times of its own. sd-daemon(3)
     Journal,
+    /// `warning: `, for the answer to a command.
+    Plain,
     /// `<30>cascade-hsm-bridge[123]: `, for syslog, which adds the time.
     Syslog,
     /// `2026-01-31T12:00:00Z INFO  `, for people.
@@ -35,6 +37,10 @@ impl Form {
         let (level, message) = (record.level(), Escaped(record.args()));
         match self {
             Form::Journal => writeln!(out, "<{}>{message}", severity(level)),
+            Form::Plain => {
+                let word = if level == Level::Warn { "warning" } else { level.as_str() };
+                writeln!(out, "{}: {message}", word.to_lowercase())
+            }
             Form::Syslog => {
                 let priority = DAEMON | severity(level);
                 writeln!(out, "<{priority}>{}[{}]: {message}", env!("CARGO_PKG_NAME"), std::process::id())
@@ -81,6 +87,12 @@ impl fmt::Write for Escaper<'_, '_> {
         while let Some(at) = rest.find(needs_escape) {
             let (plain, from) = rest.split_at(at);
             self.0.write_str(plain)?;
+            // What stands on a line of its own for people at a terminal has to stay with its message here.
+            if let Some(hint) = from.strip_prefix("\nhint: ") {
+                self.0.write_str("; hint: ")?;
+                rest = hint;
+                continue;
+            }
             let mut chars = from.chars();
             if let Some(c) = chars.next() {
                 write!(self.0, "{}", c.escape_default())?;
@@ -174,6 +186,17 @@ mod tests {
     fn escapes_what_could_forge_a_line() {
         let text = line(Form::Journal, Level::Info, "a\n<3>b\r\x1b[31m\u{2028}\u{202e}c\0\u{9b}é");
         assert_eq!(text, "<6>a\\n<3>b\\r\\u{1b}[31m\\u{2028}\\u{202e}c\\u{0}\\u{9b}é\n");
+    }
+
+    #[test]
+    fn keeps_a_hint_on_the_line_of_its_message() {
+        assert_eq!(line(Form::Journal, Level::Info, "no\nhint: try\n"), "<6>no; hint: try\\n\n");
+    }
+
+    #[test]
+    fn writes_the_level_as_a_word_in_answers() {
+        assert_eq!(line(Form::Plain, Level::Warn, "old"), "warning: old\n");
+        assert_eq!(line(Form::Plain, Level::Error, "no"), "error: no\n");
     }
 
     #[test]

@@ -34,9 +34,18 @@ pub enum Target {
     Syslog,
 }
 
-/// Logs to standard error from now on, `info` and above. To be called once.
+/// Logs to standard error from now on, `info` and above. To be called once, as is [`start_plain`].
 pub fn start() {
-    FRONT.install(build(LevelFilter::Info, Form::of_stderr(), Box::new(io::stderr())));
+    begin(LevelFilter::Info, Form::of_stderr());
+}
+
+/// Prints warnings and errors to standard error from now on, as part of the answer to a command.
+pub fn start_plain() {
+    begin(LevelFilter::Warn, Form::Plain);
+}
+
+fn begin(level: LevelFilter, form: Form) {
+    FRONT.install(build(level, form, Box::new(io::stderr())));
     if log::set_logger(&FRONT).is_ok() {
         std::panic::set_hook(Box::new(log_panic));
     }
@@ -136,8 +145,7 @@ fn log_panic(info: &std::panic::PanicHookInfo<'_>) {
     let place = info.location().map(ToString::to_string).unwrap_or_default();
     let message = info.payload().downcast_ref::<&'static str>().copied().unwrap_or("no details");
     let name = thread.name().unwrap_or("without a name");
-    log::error!("thread {name} panicked at {place}: {message}");
-    log::error!("hint: this is a bug in the bridge, please report it");
+    log::error!("thread {name} panicked at {place}: {message}\nhint: this is a bug in the bridge, please report it");
 }
 
 /// The log target of everything in this crate.
