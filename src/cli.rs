@@ -64,7 +64,7 @@ enum Asks {
 
 /// Every option, in the order of the help. Parsing, help and the tests of the manual read this table.
 pub const OPTIONS: &[Opt] = &[
-    opt(Some('c'), "config", Some("PATH"), "configuration file (/etc/cascade-hsm-bridge/config.toml)", Asks::Config),
+    opt(Some('c'), "config", Some("PATH"), "read this file (/etc/cascade-hsm-bridge/config.toml)", Asks::Config),
     opt(None, "check-config", None, "judge the configuration and what it names, then exit", Asks::CheckConfig),
     opt(None, "log-level", Some("LEVEL"), "trace, debug, info, warning or error", Asks::LogLevel),
     opt(Some('l'), "log", Some("TARGET"), "log to stderr, syslog or file:PATH", Asks::LogTarget),
@@ -108,7 +108,7 @@ pub fn help() -> String {
     for opt in OPTIONS {
         let short = opt.short.map_or_else(|| "    ".to_owned(), |short| format!("-{short}, "));
         let long = format!("--{} {}", opt.long, opt.value.unwrap_or_default());
-        let _ = writeln!(help, "  {short}{long:<20} {}", opt.help);
+        let _ = writeln!(help, "  {short}{long:<19} {}", opt.help);
     }
     help.push_str("\nWhat an option says holds instead of what the file says.\n");
     let _ = writeln!(help, "See {NAME}(1) and {NAME}-config.toml(5).");

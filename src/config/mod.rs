@@ -17,12 +17,13 @@ use std::path::{Path, PathBuf};
 
 use log::LevelFilter;
 
-pub use keys::{LEVELS, LogTarget};
+pub use keys::LEVELS;
 pub use nearest::nearest;
 pub use problem::{Error, Problem};
 
 use crate::server::tls;
 use crate::{bridge, logging, pkcs11, server, sys};
+use keys::LogTarget;
 use written::{Written, quoted};
 
 /// Where the configuration is unless the command line says otherwise.
@@ -89,6 +90,18 @@ pub struct Judged {
 }
 
 impl Judged {
+    /// Whether anything is wrong in the table, or with the key, at `path`.
+    pub fn is_faulty(&self, path: &str) -> bool {
+        self.problems.iter().any(|problem| problem.subject.starts_with(path))
+    }
+
+    /// Logs all that is odd.
+    pub fn log_warnings(&self) {
+        for warning in &self.warnings {
+            log::warn!("{}: {warning}", self.path.display());
+        }
+    }
+
     /// The configuration, if nothing is wrong with it.
     pub fn sound(self) -> Result<Config, Error> {
         if self.problems.is_empty() {
