@@ -2,7 +2,8 @@
 
 use super::client::Client;
 use super::message::{Item, attribute, name_attribute};
-use super::tags::{self, algorithm, hash, operation, padding, usage};
+use super::openssl::PublicKey;
+use super::tags::{self, algorithm, format, hash, operation, padding, usage};
 use super::ttlv::{Node, Value, bytes, enumeration, integer, structure, text};
 
 /// What to ask of Create Key Pair.
@@ -85,6 +86,20 @@ pub fn ecdsa_sha_256() -> Node {
 
 pub fn sign_item(id: &str, parameters: Node, data: &[u8]) -> Item {
     Item::new(operation::SIGN, vec![unique_identifier(id), parameters, bytes(tags::DATA, data)])
+}
+
+/// The public key of a Key Block, in whatever format it came.
+pub fn public_key(block: &Node) -> PublicKey {
+    let material = block.at(&[tags::KEY_VALUE, tags::KEY_MATERIAL]);
+    match block.child(tags::KEY_FORMAT_TYPE).as_enumeration() {
+        format::PKCS_1 => PublicKey::from_pkcs1(material.as_bytes()),
+        format::RAW | format::X_509 => PublicKey::from_subject_public_key_info(material.as_bytes()),
+        format::TRANSPARENT_RSA_PUBLIC_KEY => {
+            let exponent = material.child(tags::PUBLIC_EXPONENT);
+            PublicKey::from_rsa(material.child(tags::MODULUS).as_bytes(), exponent.as_bytes())
+        }
+        other => panic!("Key Format Type {other:#x}"),
+    }
 }
 
 impl Client {

@@ -1,11 +1,9 @@
 //! Signatures and keys judged by the openssl command, which shares no code with the bridge.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use super::scratch::Scratch;
-use super::tags::{self, format};
-use super::ttlv::Node;
 
 /// How a signature was made.
 #[derive(Clone, Copy, Debug)]
@@ -25,23 +23,25 @@ pub struct PublicKey {
 }
 
 impl PublicKey {
-    /// Takes the key out of a Key Block, whatever its format.
-    pub fn from_key_block(block: &Node) -> PublicKey {
+    pub fn from_pkcs1(der: &[u8]) -> PublicKey {
+        PublicKey::from_der(&["rsa", "-RSAPublicKey_in"], der)
+    }
+
+    pub fn from_subject_public_key_info(der: &[u8]) -> PublicKey {
+        PublicKey::from_der(&["pkey", "-pubin"], der)
+    }
+
+    /// An RSA key from its numbers, as KMIP's Big Integers hold them.
+    pub fn from_rsa(modulus: &[u8], exponent: &[u8]) -> PublicKey {
+        PublicKey::from_pkcs1(&der(0x30, &[der_integer(modulus), der_integer(exponent)].concat()))
+    }
+
+    fn from_der(command: &[&str], der: &[u8]) -> PublicKey {
         let directory = Scratch::new("openssl");
         let pem = directory.path().join("public.pem");
-        let material = block.at(&[tags::KEY_VALUE, tags::KEY_MATERIAL]);
-        let (command, der): (&[&str], Vec<u8>) = match block.child(tags::KEY_FORMAT_TYPE).as_enumeration() {
-            format::PKCS_1 => (&["rsa", "-RSAPublicKey_in"], material.as_bytes().to_vec()),
-            format::RAW | format::X_509 => (&["pkey", "-pubin"], material.as_bytes().to_vec()),
-            format::TRANSPARENT_RSA_PUBLIC_KEY => {
-                let modulus = der_integer(material.child(tags::MODULUS).as_bytes());
-                let exponent = der_integer(material.child(tags::PUBLIC_EXPONENT).as_bytes());
-                (&["rsa", "-RSAPublicKey_in"], der(0x30, &[modulus, exponent].concat()))
-            }
-            other => panic!("Key Format Type {other:#x}"),
-        };
         let input = directory.file("public.der", der);
-        let output = openssl(&[command, &["-inform", "DER", "-pubout", "-in", text(&input), "-out", text(&pem)]].concat());
+        let output =
+            openssl(&[command, &["-inform", "DER", "-pubout", "-in", text(&input), "-out", text(&pem)]].concat());
         assert!(output.status.success(), "openssl does not take the key: {}", String::from_utf8_lossy(&output.stderr));
         PublicKey { directory, pem }
     }
@@ -85,7 +85,7 @@ fn openssl(arguments: &[&str]) -> Output {
     Command::new("openssl").args(arguments).output().expect("openssl is installed (make deps)")
 }
 
-fn text(path: &PathBuf) -> &str {
+fn text(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
 }
 

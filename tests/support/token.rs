@@ -1,8 +1,8 @@
 //! SoftHSM tokens in a directory of the test's own; the system's token store is never touched.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::fs;
 
 use super::scratch::Scratch;
 
@@ -19,7 +19,7 @@ pub struct Token {
 }
 
 impl Token {
-    pub fn new() -> Token {
+    pub fn create() -> Token {
         let store = Scratch::new("token");
         let tokens = store.path().join("tokens");
         fs::create_dir(&tokens).expect("a directory for the tokens");
