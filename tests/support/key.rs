@@ -49,9 +49,8 @@ impl KeySpec {
             let domain = vec![enumeration(tags::RECOMMENDED_CURVE, curve)];
             attribute("Cryptographic Domain Parameters", Value::Structure(domain))
         }));
-        let half = |name: &str, mask| {
-            vec![name_attribute(name), attribute("Cryptographic Usage Mask", Value::Integer(mask))]
-        };
+        let half =
+            |name: &str, mask| vec![name_attribute(name), attribute("Cryptographic Usage Mask", Value::Integer(mask))];
         let payload = vec![
             structure(tags::COMMON_TEMPLATE_ATTRIBUTE, common),
             structure(tags::PRIVATE_KEY_TEMPLATE_ATTRIBUTE, half(&self.private_name, usage::SIGN)),

@@ -47,8 +47,8 @@ impl Spy {
 fn library() -> PathBuf {
     let architecture = format!("/usr/lib/{}-linux-gnu", env::consts::ARCH);
     let places = [architecture.as_str(), "/usr/lib64", "/usr/lib", "/usr/local/lib"];
-    let mut found = places.iter().flat_map(|place| {
-        ["pkcs11-spy.so", "pkcs11/pkcs11-spy.so"].map(|name| Path::new(place).join(name))
-    });
+    let mut found = places
+        .iter()
+        .flat_map(|place| ["pkcs11-spy.so", "pkcs11/pkcs11-spy.so"].map(|name| Path::new(place).join(name)));
     found.find(|path| path.exists()).expect("pkcs11-spy.so is installed (make deps)")
 }

@@ -135,6 +135,9 @@ pub mod algorithm {
     pub const AES: u32 = 0x03;
     pub const RSA: u32 = 0x04;
     pub const ECDSA: u32 = 0x06;
+    /// From KMIP 2.0, as earlier versions have no number for the Edwards curves.
+    pub const ED25519: u32 = 0x37;
+    pub const ED448: u32 = 0x38;
 }
 
 /// Recommended Curve.

@@ -91,6 +91,24 @@ impl Token {
         found.remove(0)
     }
 
+    pub fn serial(&self) -> String {
+        let listing = self.pkcs11_tool(&["--list-token-slots"]);
+        let label = format!(": {}", self.label);
+        let lines = listing.lines().skip_while(|line| !(line.contains("token label") && line.ends_with(&label)));
+        let line = lines.into_iter().find(|line| line.trim().starts_with("serial num")).expect("a serial number");
+        line.rsplit(' ').next().expect("a value").to_string()
+    }
+
+    /// A signature that pkcs11-tool makes with one of the token's keys.
+    pub fn sign(&self, mechanism: &str, id: &str, data: &[u8]) -> Vec<u8> {
+        let directory = Scratch::new("sign");
+        let input = directory.file("data", data);
+        let output = directory.path().join("signature");
+        let (input, file) = (input.to_str().expect("UTF-8"), output.to_str().expect("UTF-8"));
+        self.pkcs11_tool(&["--sign", "-m", mechanism, "--id", id, "--input-file", input, "--output-file", file]);
+        fs::read(&output).expect("the signature")
+    }
+
     /// Whether the module lists a mechanism, in pkcs11-tool's spelling, with that use.
     pub fn offers(&self, mechanism: &str, purpose: &str) -> bool {
         let listing = self.pkcs11_tool(&["--list-mechanisms"]);

@@ -25,7 +25,11 @@ pub enum Value {
     DateTime(i64),
     Interval(u32),
     /// Sent as it stands, never decoded: for items that break the rules.
-    Malformed { kind: u8, length: u32, bytes: Vec<u8> },
+    Malformed {
+        kind: u8,
+        length: u32,
+        bytes: Vec<u8>,
+    },
 }
 
 pub fn structure(tag: u32, children: Vec<Node>) -> Node {
