@@ -1,2 +1,63 @@
-//! To come.
+//! Tokens behind a PKCS#11 module: loading it, logging in, sessions, objects, keys and signatures. Knows nothing of KMIP.
+//!
+//! [`Module::load`] makes the module ready, [`Tokens`] hands out a [`Token`] to whoever knows its PIN, and a token's
+//! operations name objects by [`Class`] and CKA_ID. Sessions and object handles do not leave this layer.
 #![forbid(unsafe_code)]
+
+mod cache;
+mod curve;
+mod der;
+mod error;
+mod gate;
+mod generate;
+mod key;
+mod load;
+mod mechanisms;
+mod module;
+mod object;
+mod pool;
+mod rv;
+mod slot;
+mod template;
+mod token;
+mod tokens;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use curve::Curve;
+pub use error::Error;
+pub use gate::{Pin, Refusal};
+pub use key::{Class, Filter, Key, KeyKind, KeyPair, KeyPairSpec, Listed, PublicKey, Usage};
+pub use load::LoadError;
+pub use mechanisms::{Mechanisms, Offer, Use};
+pub use module::{Module, ModuleInfo};
+pub use rv::rv_name;
+pub use slot::TokenInfo;
+pub use token::Token;
+pub use tokens::Tokens;
+
+/// Which module, and how much of it may be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The vendor's shared library.
+    pub lib_path: PathBuf,
+    /// Most sessions lent at once by one token, 1 or more; one more is kept open beside them. The token's own limit
+    /// holds too.
+    pub max_sessions: u32,
+    /// How long a request waits for a session when all are lent.
+    pub session_timeout: Duration,
+}
+
+impl Settings {
+    /// Default of [`Self::max_sessions`].
+    pub const DEFAULT_MAX_SESSIONS: u32 = 64;
+
+    /// Default of [`Self::session_timeout`].
+    pub const DEFAULT_SESSION_TIMEOUT: Duration = Duration::from_secs(10);
+
+    /// The defaults, for the module at `lib_path`.
+    pub fn new(lib_path: PathBuf) -> Self {
+        Self { lib_path, max_sessions: Self::DEFAULT_MAX_SESSIONS, session_timeout: Self::DEFAULT_SESSION_TIMEOUT }
+    }
+}

@@ -1,0 +1,158 @@
+//! Locate (KMIP 1.2, section 4.9): the token is searched by what CKA_* can tell, the rest is compared here.
+#![forbid(unsafe_code)]
+
+use log::{debug, warn};
+
+use super::super::attribute::{self, Subject};
+use super::super::ident::Identifier;
+use super::super::object::Object;
+use super::Context;
+use super::create_key_pair::printable;
+use crate::kmip::{
+    Attribute, Failure, Field, ObjectType, Outcome, StorageStatusMask, Version, definition, optional, read_fields,
+    repeated, same_tag, tag,
+};
+use crate::pkcs11::{Class, Error, Filter, Token};
+use crate::ttlv::{Item, Writer};
+
+const TABLE: [Field; 5] = [
+    optional(tag::MAXIMUM_ITEMS),
+    optional(tag::OFFSET_ITEMS).since(Version::V1_3),
+    optional(tag::STORAGE_STATUS_MASK),
+    optional(tag::OBJECT_GROUP_MEMBER).since(Version::V1_1),
+    repeated(tag::ATTRIBUTE),
+];
+
+/// The largest response that the first client takes, which never says so and loses its place in the connection over a larger one.
+/// An answer to a client that states neither its size nor a number of items is kept within it.
+const UNSTATED_RESPONSE_SIZE: usize = 8192;
+
+/// Bytes that an answer takes around its identifiers: message, header, item with the longest batch item id seen, Located Items.
+const AROUND: usize = 512;
+
+pub(super) fn handle(context: &mut Context<'_>, payload: &Item<'_>, w: &mut Writer<'_>) -> Outcome<()> {
+    let [most, offset, storage, member, _] = read_fields(payload, &TABLE, context.stated)?;
+    let number = |item: Option<Item<'_>>, name: &str| {
+        item.map(|item| {
+            let value = item.integer()?;
+            usize::try_from(value).map_err(|_| Failure::invalid_field(format!("{name} is {value}")))
+        })
+        .transpose()
+    };
+    let most = number(most, "Maximum Items")?;
+    let offset = number(offset, "Offset Items")?.unwrap_or(0);
+    let storage = storage.map(|item| item.integer()).transpose()?;
+    member.map(|item| item.enumeration()).transpose()?;
+    let wanted = same_tag(payload, tag::ATTRIBUTE)
+        .map(|item| Attribute::decode(&item, context.stated))
+        .collect::<Outcome<Vec<_>>>()?;
+    if let Some(unknown) = wanted.iter().find(|wanted| !is_attribute(wanted.name, context.stated)) {
+        return Err(Failure::invalid_field(format!("there is no attribute '{}'", printable(unknown.name))));
+    }
+    let token = context.token()?;
+    let online =
+        storage.is_none_or(|mask| mask & i32::try_from(StorageStatusMask::ON_LINE_STORAGE.0).unwrap_or(1) != 0);
+    let found = if online { search(context, &token, &wanted)? } else { Vec::new() };
+    let located = found.len();
+    let identifiers: Vec<String> = found.into_iter().skip(offset).take(most.unwrap_or(usize::MAX)).collect();
+    let shown = shorten(context, &identifiers, most);
+    // One object found is what the rest of the batch means without naming it; several are none (section 4).
+    context.placeholder = match identifiers.as_slice() {
+        [only] => Some(only.clone()),
+        _ => None,
+    };
+    if context.version >= Version::V1_3 {
+        w.integer(tag::LOCATED_ITEMS, i32::try_from(located).unwrap_or(i32::MAX));
+    }
+    for identifier in identifiers.iter().take(shown) {
+        w.text(tag::UNIQUE_IDENTIFIER, identifier);
+    }
+    Ok(())
+}
+
+/// How many of the identifiers are answered.
+fn shorten(context: &Context<'_>, identifiers: &[String], most: Option<usize>) -> usize {
+    if context.max_response_size.is_some() || most.is_some() {
+        return identifiers.len();
+    }
+    let mut room = UNSTATED_RESPONSE_SIZE.saturating_sub(AROUND);
+    let mut shown = 0_usize;
+    for identifier in identifiers {
+        let Some(left) = room.checked_sub(identifier.len().saturating_add(16)) else {
+            warn!(
+                "{}: Locate answers {shown} of {} identifiers: the client states neither Maximum Items nor Maximum Response Size",
+                context.peer.address,
+                identifiers.len()
+            );
+            return shown;
+        };
+        room = left;
+        shown = shown.saturating_add(1);
+    }
+    shown
+}
+
+fn search(context: &Context<'_>, token: &Token, wanted: &[Attribute<'_>]) -> Outcome<Vec<String>> {
+    let mut found = Vec::new();
+    let id = match by_identifier(wanted)? {
+        Some(Err(())) => return Ok(found),
+        Some(Ok(identifier)) => Some(identifier),
+        None => None,
+    };
+    let classes = [Class::PublicKey, Class::PrivateKey].into_iter();
+    for class in classes.filter(|class| may_be(*class, wanted, id.as_ref())) {
+        let label = by_name(wanted)?;
+        let filter = Filter { class: Some(class), id: id.as_ref().map(|id| &*id.id), label, ..Filter::default() };
+        for listed in token.list(&filter)? {
+            if listed.id.is_empty() {
+                debug!("a {class} without CKA_ID on token '{}' is left out", token.info().label);
+                continue;
+            }
+            let object = match token.key(class, &listed.id) {
+                Ok(key) => Object { class, key },
+                // Gone since, or one of several that cannot be told apart: no other object is hidden by it.
+                Err(error @ (Error::NotFound { .. } | Error::Ambiguous { .. })) => {
+                    warn!("a {class} on token '{}' is left out: {error}", token.info().label);
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            let subject = Subject { token, object: &object, version: context.version };
+            let mut all = true;
+            for wanted in wanted {
+                all = all && attribute::matches(&subject, wanted.name, &wanted.value)?;
+            }
+            if all {
+                found.push(object.identifier());
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The identifier that is asked for, `Err` if it can be no object's.
+fn by_identifier(wanted: &[Attribute<'_>]) -> Outcome<Option<Result<Identifier, ()>>> {
+    let Some(wanted) = wanted.iter().find(|wanted| wanted.name == "Unique Identifier") else { return Ok(None) };
+    Ok(Some(Identifier::parse(wanted.value.text()?).map_err(|_| ())))
+}
+
+/// The label that the name asked for is.
+fn by_name<'a>(wanted: &[Attribute<'a>]) -> Outcome<Option<&'a str>> {
+    let Some(wanted) = wanted.iter().find(|wanted| wanted.name == "Name") else { return Ok(None) };
+    Ok(same_tag(&wanted.value, tag::NAME_VALUE).next().map(|value| value.text()).transpose()?)
+}
+
+fn may_be(class: Class, wanted: &[Attribute<'_>], id: Option<&Identifier>) -> bool {
+    let object_type = match class {
+        Class::PublicKey => ObjectType::PUBLIC_KEY,
+        _ => ObjectType::PRIVATE_KEY,
+    };
+    let mut types = wanted.iter().filter(|wanted| wanted.name == "Object Type");
+    types.all(|wanted| wanted.value.enumeration() == Ok(object_type.0))
+        && id.and_then(|id| id.class).is_none_or(|asked| asked == class)
+}
+
+/// Whether an object could have an attribute of this name: one of the version, or a custom one.
+fn is_attribute(name: &str, version: Version) -> bool {
+    definition(name, version).is_some() || name.starts_with("x-") || name.starts_with("y-")
+}

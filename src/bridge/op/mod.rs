@@ -1,0 +1,179 @@
+//! The operations. One table says which there are: dispatch and Query both read it, so that neither can claim what the other does not
+//! do.
+#![forbid(unsafe_code)]
+
+mod activate;
+mod create_key_pair;
+mod destroy;
+mod discover_versions;
+mod get;
+mod get_attribute_list;
+mod get_attributes;
+mod locate;
+mod modify_attribute;
+mod query;
+mod revoke;
+mod rng_retrieve;
+mod sign;
+mod signature_verify;
+
+use std::sync::Arc;
+
+use super::auth::Admission;
+use super::mechanism;
+use super::object::{Bare, Object};
+use super::{Bridge, Peer};
+use crate::kmip::{BatchItem, Failure, Operation, Outcome, RequestHeader, Response, ResultReason, Version};
+use crate::pkcs11::{Mechanisms, Token, Use};
+use crate::ttlv::{Item, Writer};
+
+/// An operation that this program carries out.
+pub struct Offered {
+    /// Which.
+    pub operation: Operation,
+    /// The first version that has it.
+    pub since: Version,
+    /// Whether it makes, changes or destroys something: it is then begun only if its answer can be told.
+    changes: bool,
+    /// Whether a token with these mechanisms can back it.
+    backed: fn(&Mechanisms) -> bool,
+    handle: Handler,
+}
+
+/// Reads the request payload, does what it asks, writes the response payload.
+type Handler = fn(&mut Context<'_>, &Item<'_>, &mut Writer<'_>) -> Outcome<()>;
+
+/// Every operation that is offered, in the order of their numbers.
+pub const OPERATIONS: &[Offered] = &[
+    Offered {
+        changes: true,
+        backed: create_key_pair::backed,
+        ..always(Operation::CREATE_KEY_PAIR, Version::V1_0, create_key_pair::handle)
+    },
+    always(Operation::LOCATE, Version::V1_0, locate::handle),
+    always(Operation::GET, Version::V1_0, get::handle),
+    always(Operation::GET_ATTRIBUTES, Version::V1_0, get_attributes::handle),
+    always(Operation::GET_ATTRIBUTE_LIST, Version::V1_0, get_attribute_list::handle),
+    Offered { changes: true, ..always(Operation::MODIFY_ATTRIBUTE, Version::V1_0, modify_attribute::handle) },
+    Offered { changes: true, ..always(Operation::ACTIVATE, Version::V1_0, activate::handle) },
+    Offered { changes: true, ..always(Operation::REVOKE, Version::V1_0, revoke::handle) },
+    Offered { changes: true, ..always(Operation::DESTROY, Version::V1_0, destroy::handle) },
+    always(Operation::QUERY, Version::V1_0, query::handle),
+    always(Operation::DISCOVER_VERSIONS, Version::V1_1, discover_versions::handle),
+    Offered {
+        backed: |mechanisms| mechanism::any_signature(mechanisms, Use::Sign),
+        ..always(Operation::SIGN, Version::V1_2, sign::handle)
+    },
+    Offered {
+        backed: |mechanisms| mechanism::any_signature(mechanisms, Use::Verify),
+        ..always(Operation::SIGNATURE_VERIFY, Version::V1_2, signature_verify::handle)
+    },
+    always(Operation::RNG_RETRIEVE, Version::V1_2, rng_retrieve::handle),
+];
+
+const fn always(operation: Operation, since: Version, handle: Handler) -> Offered {
+    Offered { operation, since, changes: false, backed: |_| true, handle }
+}
+
+impl Offered {
+    /// Whether a token with these mechanisms can back the operation.
+    pub fn is_backed_by(&self, mechanisms: &Mechanisms) -> bool {
+        (self.backed)(mechanisms)
+    }
+}
+
+/// What the items of one message share.
+pub(super) struct Context<'a> {
+    pub(super) bridge: &'a Bridge,
+    pub(super) peer: &'a Peer,
+    /// The version that the request states: what its payloads may hold.
+    pub(super) stated: Version,
+    /// The version that the response is in: what its payloads may hold.
+    pub(super) version: Version,
+    /// The largest response that the client takes, if it says so.
+    pub(super) max_response_size: Option<usize>,
+    admission: Admission<'a>,
+    /// The ID Placeholder (KMIP 1.2, section 4).
+    placeholder: Option<String>,
+}
+
+impl<'a> Context<'a> {
+    pub(super) fn new(bridge: &'a Bridge, peer: &'a Peer, header: &'a RequestHeader<'a>, version: Version) -> Self {
+        Self {
+            bridge,
+            peer,
+            stated: header.version,
+            version,
+            max_response_size: header.max_response_size,
+            admission: Admission::new(header.credential.as_ref()),
+            placeholder: None,
+        }
+    }
+
+    /// The token that the client has proved to be allowed to use.
+    ///
+    /// # Errors
+    /// Authentication Not Successful.
+    fn token(&mut self) -> Outcome<Arc<Token>> {
+        self.admission.token(self.bridge, self.peer)
+    }
+
+    /// The token, if the message carries a credential at all; for operations that need none.
+    ///
+    /// # Errors
+    /// Authentication Not Successful: a credential that is there has to be right.
+    fn token_if_claimed(&mut self) -> Outcome<Option<Arc<Token>>> {
+        if self.admission.is_claimed() { self.token().map(Some) } else { Ok(None) }
+    }
+
+    /// The object that the payload names or, where it names none, the ID Placeholder.
+    ///
+    /// # Errors
+    /// Item Not Found.
+    fn object(&self, token: &Token, named: Option<Item<'_>>, bare: Bare) -> Outcome<Object> {
+        let text = match &named {
+            Some(item) => item.text()?,
+            None => self.placeholder.as_deref().ok_or_else(|| {
+                Failure::not_found("no Unique Identifier, and no earlier item of the batch that left one")
+            })?,
+        };
+        Object::find(token, text, bare)
+    }
+}
+
+/// Carries out one item and writes its answer. Returns the failure that was written, if it is one.
+pub(super) fn dispatch(context: &mut Context<'_>, item: &BatchItem<'_>, response: &mut Response<'_>) -> Outcome<()> {
+    let ready = ready(context, item, response);
+    response.item(item.operation, item.id, |w| {
+        let (offered, payload) = ready?;
+        (offered.handle)(context, &payload, w)
+    })
+}
+
+fn ready<'p>(
+    context: &mut Context<'_>,
+    item: &BatchItem<'p>,
+    response: &Response<'_>,
+) -> Outcome<(&'static Offered, Item<'p>)> {
+    let payload = item.payload.clone()?;
+    let operation = item.operation.ok_or_else(|| Failure::invalid_message("Operation is missing"))?;
+    let offered = OPERATIONS.iter().find(|offered| offered.operation == operation && offered.since <= context.version);
+    let offered = offered.ok_or_else(|| {
+        let message = format!("operation {operation} is not supported in version {}", context.version);
+        Failure::new(ResultReason::OPERATION_NOT_SUPPORTED, message)
+    })?;
+    if offered.changes {
+        response.room_for_change()?;
+    }
+    Ok((offered, payload))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operations_stand_in_the_order_of_their_numbers() {
+        assert!(OPERATIONS.windows(2).all(|pair| pair[0].operation.0 < pair[1].operation.0));
+    }
+}

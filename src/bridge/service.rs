@@ -1,0 +1,134 @@
+//! One request message in, one response message out.
+#![forbid(unsafe_code)]
+
+use std::net::SocketAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use log::{debug, trace};
+
+use super::object::Departed;
+use super::op::{self, Context};
+use crate::kmip::{Continuation, Failure, Request, Response, Version, stated_version};
+use crate::pkcs11::Tokens;
+use crate::ttlv::{Dump, FrameError};
+
+/// Answers KMIP messages; what the server calls for each one it has framed.
+///
+/// Neither function fails: whatever is wrong with a request becomes a KMIP response.
+pub trait Service: Send + Sync + 'static {
+    /// Answers `request`, one whole TTLV message, by appending one whole response message to `response`.
+    fn answer(&self, peer: &Peer, request: &[u8], response: &mut Vec<u8>) -> After;
+
+    /// Appends the response to a message whose frame cannot be trusted; the connection closes after it.
+    fn refuse(&self, peer: &Peer, error: FrameError, response: &mut Vec<u8>);
+}
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Where the connection comes from.
+    pub address: SocketAddr,
+}
+
+/// What becomes of the connection after a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// The next request may come.
+    KeepOpen,
+    /// The response is sent, then the connection closes.
+    Close,
+}
+
+/// What the operator decides about the translation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Bytes of CKA_ID of a new key.
+    pub id_length: usize,
+}
+
+impl Settings {
+    /// 160 random bits: no two keys get the same, and every module seen takes them.
+    pub const DEFAULT_ID_LENGTH: usize = 20;
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { id_length: Self::DEFAULT_ID_LENGTH }
+    }
+}
+
+/// The KMIP server without its network: tokens on one side, messages on the other.
+pub struct Bridge {
+    pub(super) tokens: Tokens,
+    pub(super) settings: Settings,
+    pub(super) departed: Departed,
+}
+
+impl Bridge {
+    /// Translates for `tokens`.
+    pub fn new(tokens: Tokens, settings: Settings) -> Self {
+        Self { tokens, settings, departed: Departed::default() }
+    }
+
+    /// The tokens, for what has to be done with them at the end.
+    pub fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
+    fn carry_out(&self, peer: &Peer, request: &Request<'_>, response: &mut Vec<u8>) {
+        let header = &request.header;
+        // What is left of a later minor version was judged by Request::decode: it is answered in the last one spoken.
+        let version = header.version.answered_in().unwrap_or(Version::V1_2);
+        let mut writer =
+            Response::begin(response, version, now(), header.client_correlation_value, header.max_response_size);
+        let mut context = Context::new(self, peer, header, version);
+        for item in request.items() {
+            let outcome = op::dispatch(&mut context, &item, &mut writer);
+            if let Err(failure) = &outcome {
+                let operation = item.operation.map(|operation| operation.to_string());
+                debug!("{}: {}: {failure}", peer.address, operation.as_deref().unwrap_or("batch item"));
+            }
+            if outcome.is_err() && header.continuation == Continuation::Stop {
+                break;
+            }
+        }
+        writer.finish();
+    }
+}
+
+impl Service for Bridge {
+    fn answer(&self, peer: &Peer, request: &[u8], response: &mut Vec<u8>) -> After {
+        trace!("{}: request {}", peer.address, Dump(request));
+        let start = response.len();
+        match Request::decode(request) {
+            Ok(decoded) => self.carry_out(peer, &decoded, response),
+            Err(failure) => {
+                debug!("{}: message refused: {failure}", peer.address);
+                // Another major version is answered in the best that is spoken here.
+                let stated = stated_version(request);
+                let version = stated.map_or(Version::V1_2, |stated| stated.answered_in().unwrap_or(Version::V1_4));
+                refuse_message(version, failure, response);
+            }
+        }
+        trace!("{}: response {}", peer.address, Dump(response.get(start..).unwrap_or_default()));
+        After::KeepOpen
+    }
+
+    fn refuse(&self, peer: &Peer, error: FrameError, response: &mut Vec<u8>) {
+        debug!("{}: message refused: {error}", peer.address);
+        refuse_message(Version::V1_2, Failure::invalid_message(error.to_string()), response);
+    }
+}
+
+/// The answer to a message as a whole: one item without an Operation (KMIP 1.2, section 11.1).
+fn refuse_message(version: Version, failure: Failure, response: &mut Vec<u8>) {
+    let mut writer = Response::begin(response, version, now(), None, None);
+    // The failure comes back as what it was; it is already in the response.
+    let _ = writer.item(None, None, |_| Err(failure));
+    writer.finish();
+}
+
+/// Seconds since 1970.
+pub(super) fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}

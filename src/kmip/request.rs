@@ -1,0 +1,434 @@
+//! Request messages: header, credentials and batch items (KMIP 1.2, sections 6 and 7).
+#![forbid(unsafe_code)]
+
+use std::collections::HashSet;
+
+use super::fields::{Field, optional, read_fields, repeated, required, same_tag};
+use super::{BatchErrorContinuation, Credential, Failure, Operation, Outcome, ResultReason, Version, tag};
+use crate::ttlv::{Item, Reader, Type};
+
+const HEADER: [Field; 12] = [
+    required(tag::PROTOCOL_VERSION),
+    optional(tag::MAXIMUM_RESPONSE_SIZE),
+    optional(tag::CLIENT_CORRELATION_VALUE).since(Version::V1_4),
+    optional(tag::SERVER_CORRELATION_VALUE).since(Version::V1_4),
+    optional(tag::ASYNCHRONOUS_INDICATOR),
+    optional(tag::ATTESTATION_CAPABLE_INDICATOR).since(Version::V1_2),
+    repeated(tag::ATTESTATION_TYPE).since(Version::V1_2),
+    optional(tag::AUTHENTICATION),
+    optional(tag::BATCH_ERROR_CONTINUATION_OPTION),
+    optional(tag::BATCH_ORDER_OPTION),
+    optional(tag::TIME_STAMP),
+    required(tag::BATCH_COUNT),
+];
+
+const PROTOCOL_VERSION: [Field; 2] = [required(tag::PROTOCOL_VERSION_MAJOR), required(tag::PROTOCOL_VERSION_MINOR)];
+
+const BATCH_ITEM: [Field; 4] = [
+    required(tag::OPERATION),
+    optional(tag::UNIQUE_BATCH_ITEM_ID),
+    required(tag::REQUEST_PAYLOAD),
+    optional(tag::MESSAGE_EXTENSION),
+];
+
+const MESSAGE_EXTENSION: [Field; 3] =
+    [required(tag::VENDOR_IDENTIFICATION), required(tag::CRITICALITY_INDICATOR), required(tag::VENDOR_EXTENSION)];
+
+/// A request message whose header and batch rules have been found right.
+pub struct Request<'a> {
+    /// What holds for all items.
+    pub header: RequestHeader<'a>,
+    message: Item<'a>,
+}
+
+/// The header of a request (section 7.2), without the fields that do not change what is answered: this program answers at once
+/// whether or not the client could wait, asks for no attestation, and looks at no client's clock.
+pub struct RequestHeader<'a> {
+    /// As the client states it; not later than what it may be answered in.
+    pub version: Version,
+    /// The largest response that the client takes, in bytes.
+    pub max_response_size: Option<usize>,
+    /// To be repeated in the response (1.4).
+    pub client_correlation_value: Option<&'a str>,
+    /// Who asks.
+    pub credential: Option<Credential<'a>>,
+    /// What a failure does to the items after it.
+    pub continuation: Continuation,
+    /// Items in the message, at least one.
+    pub batch_count: usize,
+}
+
+/// What becomes of the items after one that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Continuation {
+    /// They are not looked at.
+    Stop,
+    /// They are carried out.
+    Continue,
+}
+
+/// A batch item, as far as it could be read.
+pub struct BatchItem<'a> {
+    /// What it asks for.
+    pub operation: Option<Operation>,
+    /// What its answer has to carry.
+    pub id: Option<&'a [u8]>,
+    /// The payload, well-formed to the innermost item; else what is wrong.
+    pub payload: Outcome<Item<'a>>,
+}
+
+impl<'a> Request<'a> {
+    /// Decodes the header and holds the message against the rules for messages, so that none of its items is carried out
+    /// when the message as a whole is refused.
+    ///
+    /// # Errors
+    /// What is wrong with the message as a whole: to be answered by one item without an Operation (section 11.1).
+    pub fn decode(bytes: &'a [u8]) -> Outcome<Self> {
+        let message = Reader::message(bytes)?;
+        let mut inside = message.open()?;
+        let header = match inside.next_item()? {
+            Some(item) if item.tag == tag::REQUEST_HEADER => RequestHeader::decode(&item)?,
+            _ => return Err(Failure::invalid_message("message does not begin with a Request Header")),
+        };
+        let request = Self { header, message };
+        request.judge(inside)?;
+        Ok(request)
+    }
+
+    /// The items in their order.
+    pub fn items(&self) -> impl Iterator<Item = BatchItem<'a>> + use<'a> {
+        let version = self.header.version;
+        same_tag(&self.message, tag::BATCH_ITEM).map(move |item| BatchItem::decode(&item, version))
+    }
+
+    fn judge(&self, mut items: Reader<'a>) -> Outcome<()> {
+        let mut ids = HashSet::new();
+        let mut count = 0_usize;
+        while let Some(item) = items.next_item()? {
+            if item.tag != tag::BATCH_ITEM || item.ty != Type::Structure {
+                return Err(Failure::invalid_field(format!(
+                    "{} at byte {} where a Batch Item belongs",
+                    tag::name(item.tag),
+                    item.offset
+                )));
+            }
+            count = count.saturating_add(1);
+            let envelope = Envelope::scan(&item);
+            if envelope.critical {
+                let message = "a critical Message Extension is not understood";
+                return Err(Failure::new(ResultReason::FEATURE_NOT_SUPPORTED, message));
+            }
+            if self.header.batch_count > 1 && !envelope.id.is_some_and(|id| ids.insert(id)) {
+                return Err(Failure::invalid_message(format!(
+                    "Batch Item at byte {} has no Unique Batch Item ID of its own",
+                    item.offset
+                )));
+            }
+        }
+        if count != self.header.batch_count {
+            return Err(Failure::invalid_message(format!(
+                "Batch Count is {} but there are {count} Batch Items",
+                self.header.batch_count
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl<'a> RequestHeader<'a> {
+    fn decode(item: &Item<'a>) -> Outcome<Self> {
+        item.validate()?;
+        let version = version_in(item)?;
+        if version.answered_in().is_none() {
+            return Err(Failure::invalid_message(format!("protocol version {version} is not spoken here")));
+        }
+        let [_, max_size, correlation, _, asynchronous, capable, _, authentication, continuation, order, time, count] =
+            read_fields(item, &HEADER, version)?;
+        // Read for their types only.
+        for flag in [asynchronous, capable, order].into_iter().flatten() {
+            flag.boolean()?;
+        }
+        time.map(|time| time.date_time()).transpose()?;
+        let count = count.ok_or_else(|| Failure::invalid_message("Batch Count is missing"))?.integer()?;
+        let batch_count = usize::try_from(count).ok().filter(|&count| count > 0);
+        let batch_count = batch_count.ok_or_else(|| Failure::invalid_message(format!("Batch Count is {count}")))?;
+        Ok(Self {
+            version,
+            max_response_size: max_size.map(|item| max_response_size(&item)).transpose()?,
+            client_correlation_value: correlation.map(|item| item.text()).transpose()?,
+            credential: authentication.map(|item| Credential::decode(&item, version)).transpose()?.flatten(),
+            continuation: continuation.map_or(Ok(Continuation::Stop), |item| continuation_of(&item, batch_count))?,
+            batch_count,
+        })
+    }
+}
+
+impl<'a> BatchItem<'a> {
+    fn decode(item: &Item<'a>, version: Version) -> Self {
+        match Self::decode_whole(item, version) {
+            Ok(whole) => whole,
+            Err(failure) => {
+                let envelope = Envelope::scan(item);
+                Self { operation: envelope.operation, id: envelope.id, payload: Err(failure) }
+            }
+        }
+    }
+
+    fn decode_whole(item: &Item<'a>, version: Version) -> Outcome<Self> {
+        item.validate()?;
+        let [operation, id, payload, extension] = read_fields(item, &BATCH_ITEM, version)?;
+        if let Some(extension) = extension {
+            let [vendor, critical, content] = read_fields(&extension, &MESSAGE_EXTENSION, version)?;
+            vendor.map(|item| item.text()).transpose()?;
+            critical.map(|item| item.boolean()).transpose()?;
+            content.map(|item| item.open()).transpose()?;
+        }
+        let operation = operation.map(|item| item.enumeration()).transpose()?.map(Operation);
+        let id = id.map(|item| item.byte_string()).transpose()?;
+        let payload = payload.ok_or_else(|| Failure::invalid_message("Request Payload is missing"))?;
+        payload.open()?;
+        Ok(Self { operation, id, payload: Ok(payload) })
+    }
+}
+
+/// What can be told of a batch item, even of a malformed one, without judging it.
+#[derive(Default)]
+struct Envelope<'a> {
+    operation: Option<Operation>,
+    id: Option<&'a [u8]>,
+    critical: bool,
+}
+
+impl<'a> Envelope<'a> {
+    fn scan(item: &Item<'a>) -> Self {
+        let mut envelope = Self::default();
+        let Ok(mut inside) = item.open() else { return envelope };
+        while let Ok(Some(field)) = inside.next_item() {
+            match field.tag {
+                tag::OPERATION if envelope.operation.is_none() => {
+                    envelope.operation = field.enumeration().ok().map(Operation);
+                }
+                tag::UNIQUE_BATCH_ITEM_ID if envelope.id.is_none() => envelope.id = field.byte_string().ok(),
+                tag::MESSAGE_EXTENSION => {
+                    let critical = same_tag(&field, tag::CRITICALITY_INDICATOR).next();
+                    envelope.critical |= critical.is_some_and(|flag| flag.boolean() == Ok(true));
+                }
+                _ => {}
+            }
+        }
+        envelope
+    }
+}
+
+/// The version that `message` states, whatever else is wrong with it: for the answer to a message that is refused.
+pub fn stated_version(message: &[u8]) -> Option<Version> {
+    let message = Reader::message(message).ok()?;
+    let header = message.open().ok()?.next_item().ok()??;
+    version_in(&header).ok()
+}
+
+/// The version is read first: what else a header may hold depends on it.
+fn version_in(header: &Item<'_>) -> Outcome<Version> {
+    match header.open()?.next_item()? {
+        Some(item) if item.tag == tag::PROTOCOL_VERSION => decode_version(&item),
+        _ => Err(Failure::invalid_message("Request Header does not begin with a Protocol Version")),
+    }
+}
+
+/// The version that a Protocol Version structure states.
+///
+/// # Errors
+/// It is malformed.
+pub fn decode_version(item: &Item<'_>) -> Outcome<Version> {
+    // A Protocol Version has looked alike since 1.0.
+    let [major, minor] = read_fields(item, &PROTOCOL_VERSION, Version::V1_0)?;
+    let number = |item: Option<Item<'_>>| item.map_or(Ok(-1), |item| item.integer());
+    Ok(Version { major: number(major)?, minor: number(minor)? })
+}
+
+fn max_response_size(item: &Item<'_>) -> Outcome<usize> {
+    let size = item.integer()?;
+    usize::try_from(size).map_err(|_| Failure::invalid_field(format!("Maximum Response Size is {size}")))
+}
+
+/// The option means nothing for a single item; clients send it all the same.
+fn continuation_of(item: &Item<'_>, batch_count: usize) -> Outcome<Continuation> {
+    match BatchErrorContinuation(item.enumeration()?) {
+        BatchErrorContinuation::STOP => Ok(Continuation::Stop),
+        BatchErrorContinuation::CONTINUE => Ok(Continuation::Continue),
+        BatchErrorContinuation::UNDO if batch_count > 1 => {
+            let message = "Batch Error Continuation Option Undo is not supported";
+            Err(Failure::new(ResultReason::FEATURE_NOT_SUPPORTED, message))
+        }
+        BatchErrorContinuation::UNDO => Ok(Continuation::Stop),
+        other => Err(Failure::invalid_field(format!("Batch Error Continuation Option is {other}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::CredentialType;
+    use super::*;
+    use crate::ttlv::Writer;
+
+    fn message(write: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
+        let mut out = Vec::new();
+        Writer::new(&mut out).structure(tag::REQUEST_MESSAGE, write);
+        out
+    }
+
+    fn header(w: &mut Writer<'_>, minor: i32, count: i32, more: impl FnOnce(&mut Writer<'_>)) {
+        w.structure(tag::REQUEST_HEADER, |w| {
+            w.structure(tag::PROTOCOL_VERSION, |w| {
+                w.integer(tag::PROTOCOL_VERSION_MAJOR, 1);
+                w.integer(tag::PROTOCOL_VERSION_MINOR, minor);
+            });
+            more(w);
+            w.integer(tag::BATCH_COUNT, count);
+        });
+    }
+
+    fn item(w: &mut Writer<'_>, id: Option<&[u8]>) {
+        w.structure(tag::BATCH_ITEM, |w| {
+            w.enumeration(tag::OPERATION, Operation::QUERY.0);
+            if let Some(id) = id {
+                w.byte_string(tag::UNIQUE_BATCH_ITEM_ID, id);
+            }
+            w.structure(tag::REQUEST_PAYLOAD, |_| {});
+        });
+    }
+
+    fn reason(bytes: &[u8]) -> ResultReason {
+        Request::decode(bytes).err().map(|failure| failure.reason).unwrap()
+    }
+
+    #[test]
+    fn reads_a_header_with_everything_in_it() {
+        let bytes = message(|w| {
+            header(w, 4, 1, |w| {
+                w.integer(tag::MAXIMUM_RESPONSE_SIZE, 2048);
+                w.text(tag::CLIENT_CORRELATION_VALUE, "c1");
+                w.boolean(tag::ASYNCHRONOUS_INDICATOR, true);
+                w.boolean(tag::ATTESTATION_CAPABLE_INDICATOR, false);
+                w.structure(tag::AUTHENTICATION, |w| {
+                    w.structure(tag::CREDENTIAL, |w| {
+                        w.enumeration(tag::CREDENTIAL_TYPE, CredentialType::DEVICE.0);
+                        w.structure(tag::CREDENTIAL_VALUE, |_| {});
+                    });
+                    w.structure(tag::CREDENTIAL, |w| {
+                        w.enumeration(tag::CREDENTIAL_TYPE, CredentialType::USERNAME_AND_PASSWORD.0);
+                        w.structure(tag::CREDENTIAL_VALUE, |w| {
+                            w.text(tag::USERNAME, "token");
+                            w.text(tag::PASSWORD, "1234");
+                        });
+                    });
+                });
+                w.enumeration(tag::BATCH_ERROR_CONTINUATION_OPTION, BatchErrorContinuation::UNDO.0);
+                w.boolean(tag::BATCH_ORDER_OPTION, true);
+                w.date_time(tag::TIME_STAMP, 1);
+            });
+            item(w, None);
+        });
+        let request = Request::decode(&bytes).map_err(|failure| failure.to_string()).unwrap();
+        assert_eq!(request.header.version, Version::V1_4);
+        assert_eq!(request.header.max_response_size, Some(2048));
+        assert_eq!(request.header.client_correlation_value, Some("c1"));
+        let credential = request.header.credential.as_ref();
+        assert!(matches!(credential, Some(Credential::UsernameAndPassword { username: "token", password: "1234" })));
+        assert_eq!(request.items().count(), 1);
+    }
+
+    #[test]
+    fn refuses_every_truncation_of_a_request() {
+        let bytes = message(|w| {
+            header(w, 2, 1, |_| {});
+            item(w, Some(b"1"));
+        });
+        for len in 0..bytes.len() {
+            assert!(Request::decode(&bytes[..len]).is_err());
+        }
+    }
+
+    #[test]
+    fn refuses_a_batch_count_that_does_not_agree() {
+        for count in [0, -1, 2, i32::MAX, i32::MIN] {
+            let bytes = message(|w| {
+                header(w, 2, count, |_| {});
+                item(w, Some(b"1"));
+            });
+            assert_eq!(reason(&bytes), ResultReason::INVALID_MESSAGE, "{count}");
+        }
+    }
+
+    #[test]
+    fn refuses_a_batch_without_ids_of_their_own() {
+        for ids in [[None, None], [Some(&b"1"[..]), None], [Some(b"1"), Some(b"1")]] {
+            let bytes = message(|w| {
+                header(w, 2, 2, |_| {});
+                ids.into_iter().for_each(|id| item(w, id));
+            });
+            assert_eq!(reason(&bytes), ResultReason::INVALID_MESSAGE);
+        }
+    }
+
+    #[test]
+    fn refuses_undo_and_unknown_continuations_of_a_batch() {
+        for (value, wanted) in [(3, ResultReason::FEATURE_NOT_SUPPORTED), (9, ResultReason::INVALID_FIELD)] {
+            let bytes = message(|w| {
+                header(w, 2, 2, |w| w.enumeration(tag::BATCH_ERROR_CONTINUATION_OPTION, value));
+                item(w, Some(b"1"));
+                item(w, Some(b"2"));
+            });
+            assert_eq!(reason(&bytes), wanted);
+        }
+    }
+
+    #[test]
+    fn refuses_the_whole_message_for_one_critical_extension() {
+        for critical in [true, false] {
+            let bytes = message(|w| {
+                header(w, 2, 2, |_| {});
+                item(w, Some(b"1"));
+                w.structure(tag::BATCH_ITEM, |w| {
+                    w.enumeration(tag::OPERATION, Operation::QUERY.0);
+                    w.byte_string(tag::UNIQUE_BATCH_ITEM_ID, b"2");
+                    w.structure(tag::REQUEST_PAYLOAD, |_| {});
+                    w.structure(tag::MESSAGE_EXTENSION, |w| {
+                        w.text(tag::VENDOR_IDENTIFICATION, "v");
+                        w.boolean(tag::CRITICALITY_INDICATOR, critical);
+                        w.structure(tag::VENDOR_EXTENSION, |_| {});
+                    });
+                });
+            });
+            let failure = Request::decode(&bytes).err().map(|failure| failure.reason);
+            assert_eq!(failure, critical.then_some(ResultReason::FEATURE_NOT_SUPPORTED));
+        }
+    }
+
+    #[test]
+    fn another_major_version_is_an_invalid_message_that_states_its_version() {
+        let mut bytes = message(|w| {
+            header(w, 2, 1, |_| {});
+            item(w, None);
+        });
+        bytes[8 + 8 + 8 + 8 + 3] = 2;
+        assert_eq!(reason(&bytes), ResultReason::INVALID_MESSAGE);
+        assert_eq!(stated_version(&bytes), Some(Version { major: 2, minor: 2 }));
+    }
+
+    #[test]
+    fn a_malformed_item_keeps_its_operation_and_id() {
+        let bytes = message(|w| {
+            header(w, 2, 1, |_| {});
+            w.structure(tag::BATCH_ITEM, |w| {
+                w.enumeration(tag::OPERATION, Operation::GET.0);
+                w.byte_string(tag::UNIQUE_BATCH_ITEM_ID, b"7");
+                w.integer(tag::REQUEST_PAYLOAD, 1);
+            });
+        });
+        let request = Request::decode(&bytes).map_err(|failure| failure.to_string()).unwrap();
+        let item = request.items().next().unwrap();
+        assert_eq!((item.operation, item.id), (Some(Operation::GET), Some(&b"7"[..])));
+        assert_eq!(item.payload.err().map(|failure| failure.reason), Some(ResultReason::INVALID_MESSAGE));
+    }
+}

@@ -1,0 +1,156 @@
+//! What is remembered of a token's objects: handles by session, facts by token, and how both are forgotten.
+#![forbid(unsafe_code)]
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use cryptoki::object::ObjectHandle;
+
+use super::key::{Class, Key};
+
+/// Entries in one cache; a full one starts again empty. Far more than a busy signer's keys, yet little memory.
+const CAPACITY: usize = 4096;
+
+/// Forgotten identifiers that a session can catch up with; one that missed more forgets everything.
+const REMEMBERED: usize = 64;
+
+/// Values by class and CKA_ID.
+struct ById<T> {
+    public: HashMap<Vec<u8>, T>,
+    private: HashMap<Vec<u8>, T>,
+    secret: HashMap<Vec<u8>, T>,
+}
+
+// Derived, it would ask for `T: Default`.
+impl<T> Default for ById<T> {
+    fn default() -> Self {
+        Self { public: HashMap::new(), private: HashMap::new(), secret: HashMap::new() }
+    }
+}
+
+impl<T> ById<T> {
+    fn of(&self, class: Class) -> &HashMap<Vec<u8>, T> {
+        match class {
+            Class::PublicKey => &self.public,
+            Class::PrivateKey => &self.private,
+            Class::SecretKey => &self.secret,
+        }
+    }
+
+    fn insert(&mut self, class: Class, id: &[u8], value: T) {
+        let map = match class {
+            Class::PublicKey => &mut self.public,
+            Class::PrivateKey => &mut self.private,
+            Class::SecretKey => &mut self.secret,
+        };
+        if map.len() >= CAPACITY {
+            map.clear();
+        }
+        map.insert(id.to_vec(), value);
+    }
+
+    /// Removes the id from every class: the halves of a pair come and go together on some tokens.
+    fn remove(&mut self, id: &[u8]) {
+        self.public.remove(id);
+        self.private.remove(id);
+        self.secret.remove(id);
+    }
+}
+
+/// The object handles one session has found.
+#[derive(Default)]
+pub(super) struct Handles {
+    found: ById<ObjectHandle>,
+    /// How far in the token's [`Forgotten`] this session has come.
+    caught_up: u64,
+}
+
+impl Handles {
+    /// No handles yet, so nothing to forget of what `forgotten` lists.
+    pub(super) fn new(forgotten: &Forgotten) -> Self {
+        Self { found: ById::default(), caught_up: forgotten.count.load(Ordering::Acquire) }
+    }
+
+    pub(super) fn handle(&self, class: Class, id: &[u8]) -> Option<ObjectHandle> {
+        self.found.of(class).get(id).copied()
+    }
+
+    pub(super) fn remember(&mut self, class: Class, id: &[u8], handle: ObjectHandle) {
+        self.found.insert(class, id, handle);
+    }
+}
+
+/// The identifiers whose handles are stale, for every session to read before it is used.
+///
+/// A handle of a destroyed object may be given to another object, so it must not merely fail: it must not be used.
+#[derive(Default)]
+pub(super) struct Forgotten {
+    /// How many were ever forgotten: read without the lock by every loan.
+    count: AtomicU64,
+    last: Mutex<VecDeque<Vec<u8>>>,
+}
+
+impl Forgotten {
+    pub(super) fn add(&self, id: &[u8]) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.len() >= REMEMBERED {
+            last.pop_front();
+        }
+        last.push_back(id.to_vec());
+        self.count.fetch_add(1, Ordering::Release);
+    }
+
+    /// Removes from `handles` what was forgotten since the last time.
+    pub(super) fn apply(&self, handles: &mut Handles) {
+        if handles.caught_up == self.count.load(Ordering::Acquire) {
+            return;
+        }
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = self.count.load(Ordering::Acquire);
+        match usize::try_from(count.wrapping_sub(handles.caught_up)) {
+            Ok(missed) if missed <= last.len() => {
+                for id in last.iter().rev().take(missed) {
+                    handles.found.remove(id);
+                }
+            }
+            _ => handles.found = ById::default(),
+        }
+        handles.caught_up = count;
+    }
+}
+
+/// The facts of a token's keys.
+#[derive(Default)]
+pub(super) struct Keys(RwLock<KeyState>);
+
+#[derive(Default)]
+struct KeyState {
+    keys: ById<Arc<Key>>,
+    generation: u64,
+}
+
+impl Keys {
+    pub(super) fn known(&self, class: Class, id: &[u8]) -> Option<Arc<Key>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).keys.of(class).get(id).cloned()
+    }
+
+    /// To be taken before a key is read, and given to [`Self::remember`] afterwards.
+    pub(super) fn generation(&self) -> u64 {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).generation
+    }
+
+    /// Remembers `key`, unless something was forgotten since `generation`: it may have been this key.
+    pub(super) fn remember(&self, generation: u64, key: &Arc<Key>) {
+        let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if state.generation == generation {
+            state.keys.insert(key.class, &key.id, Arc::clone(key));
+        }
+    }
+
+    pub(super) fn forget(&self, id: &[u8]) {
+        let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        state.keys.remove(id);
+        state.generation = state.generation.wrapping_add(1);
+    }
+}

@@ -1,0 +1,137 @@
+//! What can go wrong on a token, said in the words of the standard.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+
+use cryptoki::error::RvError;
+
+use super::key::Class;
+use super::rv::{function_name, rv_name};
+
+/// Why an operation on a token failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// Several objects of the class have the same CKA_ID, so that none of them can be meant.
+    Ambiguous {
+        /// The class searched.
+        class: Class,
+    },
+    /// The binding could not make or understand a call; no return value of the module is at hand.
+    Binding {
+        /// What the binding says of it.
+        what: String,
+    },
+    /// The module answered a call with something else than CKR_OK.
+    Call {
+        /// The function, such as `C_Sign`.
+        function: &'static str,
+        /// What it returned.
+        rv: RvError,
+    },
+    /// The module is finalized, or about to be.
+    Closed,
+    /// The CKA_ID wished for a new key is in use; another may be tried.
+    IdTaken,
+    /// No session was free within the session timeout.
+    NoSession,
+    /// No object of the class has the CKA_ID.
+    NotFound {
+        /// The class searched.
+        class: Class,
+    },
+    /// The token accepted an attribute but holds another value.
+    NotTaken {
+        /// The attribute, such as `CKA_LABEL`.
+        attribute: &'static str,
+    },
+    /// What was asked for has no meaning here, whatever the token is.
+    Unsupported(&'static str),
+}
+
+impl Error {
+    /// The return value, if it was the module that refused.
+    pub fn rv(&self) -> Option<RvError> {
+        match self {
+            Self::Call { rv, .. } => Some(*rv),
+            _ => None,
+        }
+    }
+
+    /// Whether the module, or the binding on its behalf, failed a call: the session may then still be in the middle of it.
+    pub(super) fn is_failed_call(&self) -> bool {
+        matches!(self, Self::Call { .. } | Self::Binding { .. })
+    }
+
+    /// Whether an object handle no longer names an object.
+    pub(super) fn is_stale_handle(&self) -> bool {
+        matches!(self.rv(), Some(RvError::ObjectHandleInvalid | RvError::KeyHandleInvalid))
+    }
+
+    /// Whether the session, the login or the token is lost, so that nothing else on this session can succeed.
+    pub(super) fn is_loss(&self) -> bool {
+        matches!(
+            self.rv(),
+            Some(
+                RvError::CryptokiNotInitialized
+                    | RvError::DeviceRemoved
+                    | RvError::SessionClosed
+                    | RvError::SessionHandleInvalid
+                    | RvError::TokenNotPresent
+                    | RvError::TokenNotRecognized
+                    | RvError::UserNotLoggedIn
+            )
+        )
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ambiguous { class } => write!(f, "several {class} objects have this CKA_ID"),
+            Self::Binding { what } => write!(f, "the module's answer is not understood: {what}"),
+            Self::Call { function, rv } => {
+                let (name, number) = rv_name(*rv);
+                write!(f, "{function}: {name} ({number:#x})")
+            }
+            Self::Closed => f.write_str("the PKCS#11 module is shut down"),
+            Self::IdTaken => f.write_str("the CKA_ID of the new key is in use"),
+            Self::NoSession => f.write_str("no session with the token became free in time"),
+            Self::NotFound { class } => write!(f, "no {class} object has this CKA_ID"),
+            Self::NotTaken { attribute } => write!(f, "the token did not take {attribute} as given"),
+            Self::Unsupported(what) => write!(f, "not supported: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<cryptoki::error::Error> for Error {
+    fn from(error: cryptoki::error::Error) -> Self {
+        match error {
+            cryptoki::error::Error::Pkcs11(rv, function) => Self::Call { function: function_name(function), rv },
+            other => Self::Binding { what: other.to_string() },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cryptoki::context::Function;
+
+    #[test]
+    fn says_the_function_and_the_return_value_by_name_and_number() {
+        let error = Error::from(cryptoki::error::Error::Pkcs11(RvError::DeviceError, Function::Sign));
+        assert_eq!(error.to_string(), "C_Sign: CKR_DEVICE_ERROR (0x30)");
+        assert_eq!(error.rv(), Some(RvError::DeviceError));
+        let vendor = Error::Call { function: "C_Login", rv: RvError::VendorDefined(0x8000_0001) };
+        assert_eq!(vendor.to_string(), "C_Login: CKR_VENDOR_DEFINED (0x80000001)");
+    }
+
+    #[test]
+    fn keeps_what_the_binding_says() {
+        let error = Error::from(cryptoki::error::Error::NullFunctionPointer);
+        assert!(matches!(&error, Error::Binding { what } if what.contains("NULL")));
+        assert_eq!(error.rv(), None);
+    }
+}

@@ -1,0 +1,230 @@
+//! The login gate: whoever asks for a token proves its PIN, whether or not the module is logged in already.
+#![forbid(unsafe_code)]
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{PoisonError, RwLock};
+
+use cryptoki::types::RawAuthPin;
+use ring::{hmac, rand};
+
+use super::error::Error;
+
+/// A PIN as a client offers it. It borrows its bytes, and can neither be printed nor copied.
+pub struct Pin<'a>(&'a [u8]);
+
+impl<'a> Pin<'a> {
+    /// Takes the bytes for a PIN.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    /// A copy for the binding, wiped when dropped.
+    pub(super) fn secret(&self) -> RawAuthPin {
+        RawAuthPin::new(Box::new(self.0.to_vec()))
+    }
+}
+
+/// Why a token is refused to a client. Its text is for the log only: a client is told no more than that it failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Several tokens have this label, or this serial number.
+    AmbiguousToken,
+    /// The token says that one more wrong PIN locks it, so nothing was tried.
+    FinalTry,
+    /// The token says that its PIN is locked.
+    PinLocked,
+    /// The PIN could not be judged.
+    Unavailable(Error),
+    /// No token has this label, serial number or slot id.
+    UnknownToken,
+    /// The PIN is not the token's.
+    WrongPin,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AmbiguousToken => f.write_str(
+                "several tokens have this label or serial number\nhint: name the token by its slot id, or give each token a label of its own",
+            ),
+            Self::FinalTry => f.write_str(
+                "one more wrong PIN would lock the token, so none is tried\nhint: log in once with the vendor's tool and the right PIN, then try again",
+            ),
+            Self::PinLocked => f.write_str("the token's PIN is locked\nhint: the token's security officer can set a new one"),
+            Self::Unavailable(error) => write!(f, "the token cannot judge a PIN: {error}"),
+            Self::UnknownToken => f.write_str("no token has this label, serial number or slot id"),
+            Self::WrongPin => f.write_str("wrong PIN"),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// How many wrong PINs are remembered until the right one comes. A client in error repeats one; a stranger who tries many
+/// is stopped by [`Refusal::FinalTry`].
+const WRONG_PINS: usize = 32;
+
+/// Admits requests to one token.
+///
+/// The PIN itself is not kept: what is, is its HMAC under a random key of this process, so that neither memory nor the time
+/// a comparison takes tells anything of it.
+pub(super) struct Gate {
+    key: hmac::Key,
+    state: RwLock<State>,
+}
+
+#[derive(Default)]
+struct State {
+    admitted: Option<hmac::Tag>,
+    wrong: VecDeque<hmac::Tag>,
+}
+
+impl Gate {
+    pub(super) fn new() -> Result<Self, Error> {
+        let key = hmac::Key::generate(hmac::HMAC_SHA256, &rand::SystemRandom::new())
+            .map_err(|_| Error::Unsupported("keeping PINs apart without the system's random numbers"))?;
+        Ok(Self { key, state: RwLock::default() })
+    }
+
+    /// Judges `pin`; `prove` asks the token, and is called only while no PIN is known to be right and this one is not
+    /// known to be wrong. Callers who need it wait for each other, so that a PIN is never tried twice.
+    pub(super) fn admit(
+        &self,
+        pin: &Pin<'_>,
+        prove: impl FnOnce(&Pin<'_>) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        // The state is whole between any two statements that change it, so a poisoned lock is as good as another.
+        let known = self.verdict(&self.state.read().unwrap_or_else(PoisonError::into_inner), pin);
+        if let Some(verdict) = known {
+            return verdict;
+        }
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(verdict) = self.verdict(&state, pin) {
+            return verdict;
+        }
+        let proof = prove(pin);
+        match &proof {
+            Ok(()) => {
+                state.admitted = Some(hmac::sign(&self.key, pin.0));
+                state.wrong.clear();
+            }
+            Err(Refusal::WrongPin) => {
+                if state.wrong.len() >= WRONG_PINS {
+                    state.wrong.pop_front();
+                }
+                state.wrong.push_back(hmac::sign(&self.key, pin.0));
+            }
+            Err(_) => {}
+        }
+        proof
+    }
+
+    /// What is already known of `pin`.
+    fn verdict(&self, state: &State, pin: &Pin<'_>) -> Option<Result<(), Refusal>> {
+        let is = |tag: &hmac::Tag| hmac::verify(&self.key, pin.0, tag.as_ref()).is_ok();
+        match &state.admitted {
+            Some(tag) if is(tag) => Some(Ok(())),
+            Some(_) => Some(Err(Refusal::WrongPin)),
+            None => state.wrong.iter().any(is).then_some(Err(Refusal::WrongPin)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cryptoki::error::RvError;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
+
+    /// A token with the PIN `1234` that counts how often it is asked.
+    #[derive(Default)]
+    struct Asked(AtomicUsize);
+
+    impl Asked {
+        fn judge(&self, pin: &Pin<'_>) -> Result<(), Refusal> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            if pin.0 == b"1234" { Ok(()) } else { Err(Refusal::WrongPin) }
+        }
+
+        fn times(&self) -> usize {
+            self.0.load(Ordering::SeqCst)
+        }
+    }
+
+    fn offer(gate: &Gate, token: &Asked, pin: &[u8]) -> Result<(), Refusal> {
+        gate.admit(&Pin::new(pin), |pin| token.judge(pin))
+    }
+
+    #[test]
+    fn asks_the_token_once_and_then_compares() {
+        let (gate, token) = (Gate::new().unwrap(), Asked::default());
+        assert_eq!(offer(&gate, &token, b"1234"), Ok(()));
+        assert_eq!(offer(&gate, &token, b"1234"), Ok(()));
+        for wrong in [&b"1235"[..], b"", b"12345", b"123"] {
+            assert_eq!(offer(&gate, &token, wrong), Err(Refusal::WrongPin));
+        }
+        assert_eq!(token.times(), 1);
+    }
+
+    #[test]
+    fn never_tries_a_wrong_pin_twice_before_the_right_one_comes() {
+        let (gate, token) = (Gate::new().unwrap(), Asked::default());
+        for _ in 0..5 {
+            assert_eq!(offer(&gate, &token, b"0000"), Err(Refusal::WrongPin));
+        }
+        assert_eq!(token.times(), 1);
+        assert_eq!(offer(&gate, &token, b"1234"), Ok(()));
+        assert_eq!(offer(&gate, &token, b"0000"), Err(Refusal::WrongPin));
+        assert_eq!(token.times(), 2);
+    }
+
+    #[test]
+    fn remembers_a_bounded_number_of_wrong_pins() {
+        let (gate, token) = (Gate::new().unwrap(), Asked::default());
+        for number in 0..1000_u32 {
+            assert_eq!(offer(&gate, &token, &number.to_be_bytes()), Err(Refusal::WrongPin));
+        }
+        assert_eq!(gate.state.read().unwrap().wrong.len(), WRONG_PINS);
+        assert_eq!(offer(&gate, &token, &999_u32.to_be_bytes()), Err(Refusal::WrongPin));
+        assert_eq!(token.times(), 1000);
+    }
+
+    #[test]
+    fn learns_nothing_from_a_token_that_cannot_judge() {
+        let (gate, token) = (Gate::new().unwrap(), Asked::default());
+        let down = Refusal::Unavailable(Error::Call { function: "C_Login", rv: RvError::DeviceRemoved });
+        for refusal in [down, Refusal::FinalTry, Refusal::PinLocked] {
+            assert_eq!(gate.admit(&Pin::new(b"1234"), |_| Err(refusal.clone())), Err(refusal));
+        }
+        assert_eq!(offer(&gate, &token, b"1234"), Ok(()));
+        assert_eq!(token.times(), 1);
+    }
+
+    #[test]
+    fn lets_first_logins_wait_for_each_other() {
+        let (gate, token) = (Arc::new(Gate::new().unwrap()), Arc::new(Asked::default()));
+        let threads: Vec<_> = (0..8)
+            .map(|_| {
+                let (gate, token) = (Arc::clone(&gate), Arc::clone(&token));
+                thread::spawn(move || offer(&gate, &token, b"1234"))
+            })
+            .collect();
+        for thread in threads {
+            assert_eq!(thread.join().unwrap(), Ok(()));
+        }
+        assert_eq!(token.times(), 1);
+    }
+
+    #[test]
+    fn survives_a_panic_of_the_proof() {
+        let (gate, token) = (Arc::new(Gate::new().unwrap()), Asked::default());
+        let theirs = Arc::clone(&gate);
+        let panicked = thread::spawn(move || theirs.admit(&Pin::new(b"1234"), |_| panic!("as a test"))).join();
+        assert!(panicked.is_err());
+        assert_eq!(offer(&gate, &token, b"0000"), Err(Refusal::WrongPin));
+        assert_eq!(offer(&gate, &token, b"1234"), Ok(()));
+    }
+}

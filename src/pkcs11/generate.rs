@@ -1,0 +1,204 @@
+//! Making key pairs: down the ladder of templates, then read back, or removed again.
+#![forbid(unsafe_code)]
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use cryptoki::object::ObjectHandle;
+use cryptoki::session::Session;
+
+use super::error::Error;
+use super::key::{Class, Key, KeyPair, KeyPairSpec};
+use super::object;
+use super::template::{Family, LADDER, Refused, Rung, is_as_asked, judge, plan, templates};
+use super::token::{Hex, Seat, Token};
+
+/// Ids of fewer bytes are looked for before they are used: chance may well have given them away already.
+const SURELY_NEW: usize = 8;
+
+/// What a token has taught about its templates.
+#[derive(Default)]
+pub(super) struct Learnt(HashMap<Family, Lesson>);
+
+#[derive(Clone, Copy)]
+struct Lesson {
+    rung: Rung,
+    /// Index of the form of CKA_EC_PARAMS that was understood.
+    form: usize,
+    /// False while it may as well have been trouble that passed that made the fuller template fail.
+    sure: bool,
+}
+
+impl Token {
+    /// Makes a key pair and reads back what the token stored: the ids may differ from the one asked for, and the labels
+    /// too, which the log then says. Nothing stays on the token if it fails, or the log says what.
+    ///
+    /// # Errors
+    /// [`Error::IdTaken`] for a short id that is in use; [`Error::NotTaken`] if what was made is not what was asked for, or a
+    /// private key that is neither sensitive nor bound to the token; what the module says to the fullest template.
+    pub fn generate_key_pair(&self, spec: &KeyPairSpec<'_>) -> Result<KeyPair, Error> {
+        let mut learnt = self.change();
+        self.run(|seat| {
+            if spec.id.len() < SURELY_NEW && !is_free(&seat.session, &spec.id)? {
+                return Err(Error::IdTaken);
+            }
+            let (public, private) = self.make(&seat.session, spec, &mut learnt)?;
+            match self.read_back(seat, spec, public, private) {
+                Ok(pair) => Ok(pair),
+                Err(error) => {
+                    for (class, handle) in [(Class::PrivateKey, private), (Class::PublicKey, public)] {
+                        self.unmake(&seat.session, class, handle, &spec.id);
+                    }
+                    Err(error)
+                }
+            }
+        })
+    }
+
+    fn make(
+        &self,
+        session: &Session,
+        spec: &KeyPairSpec<'_>,
+        learnt: &mut Learnt,
+    ) -> Result<(ObjectHandle, ObjectHandle), Error> {
+        let (family, mechanism, forms) = plan(spec.kind)?;
+        let lesson = learnt.0.get(&family).copied();
+        let start = lesson.filter(|lesson| lesson.sure).map_or(Rung::Full, |lesson| lesson.rung);
+        // The form that was understood before comes first.
+        let first_form = lesson.map_or(0, |lesson| lesson.form);
+        let mut first = None;
+        let mut sure = true;
+        for rung in LADDER.into_iter().filter(|rung| *rung >= start) {
+            let mut template = false;
+            for turn in 0..forms.len() {
+                let form = first_form.saturating_add(turn) % forms.len().max(1);
+                let params = forms.get(form).copied().unwrap_or_default();
+                let (public, private) = templates(spec, rung, params);
+                let error = match session.generate_key_pair(&mechanism, &public, &private) {
+                    Ok(pair) => {
+                        let sure = sure || lesson.is_some_and(|lesson| lesson.rung == rung);
+                        if rung != Rung::Full && lesson.is_none_or(|lesson| lesson.rung != rung) {
+                            log::info!("token {}: key pairs are made with the template '{rung:?}'", self.info().name());
+                        }
+                        learnt.0.insert(family, Lesson { rung, form, sure });
+                        return Ok(pair);
+                    }
+                    Err(error) => Error::from(error),
+                };
+                log::debug!("token {}: template '{rung:?}': {error}", self.info().name());
+                match judge(&error) {
+                    Refused::Curve => {}
+                    Refused::Template => template = true,
+                    // A token known to take this template means what it says.
+                    Refused::Perhaps if lesson.is_some_and(|lesson| lesson.sure) => return Err(first.unwrap_or(error)),
+                    Refused::Perhaps => {
+                        template = true;
+                        sure = false;
+                        if !is_free(session, &spec.id)? {
+                            log::error!(
+                                "token {}: {error}, and an object with CKA_ID {} is there all the same",
+                                self.info().name(),
+                                Hex(&spec.id)
+                            );
+                            return Err(first.unwrap_or(error));
+                        }
+                    }
+                    Refused::ForGood => return Err(first.unwrap_or(error)),
+                }
+                first.get_or_insert(error);
+            }
+            if !template {
+                break;
+            }
+        }
+        Err(first.unwrap_or(Error::Unsupported("generating a key pair of this type")))
+    }
+
+    /// The facts of what was made, judged.
+    fn read_back(
+        &self,
+        seat: &mut Seat,
+        spec: &KeyPairSpec<'_>,
+        public: ObjectHandle,
+        private: ObjectHandle,
+    ) -> Result<KeyPair, Error> {
+        let generation = self.keys.generation();
+        let pair = KeyPair {
+            public: Arc::new(self.half(seat, spec, Class::PublicKey, public, spec.public_label)?),
+            private: Arc::new(self.half(seat, spec, Class::PrivateKey, private, spec.private_label)?),
+        };
+        if !is_as_asked(spec.kind, pair.public.kind) {
+            return Err(Error::NotTaken { attribute: "the algorithm" });
+        }
+        match (pair.private.sensitive, pair.private.extractable) {
+            (Some(false), Some(true)) => return Err(Error::NotTaken { attribute: "CKA_SENSITIVE" }),
+            (_, Some(true)) => {
+                log::warn!("token {}: private key {} is extractable", self.info().name(), Hex(&pair.private.id));
+            }
+            _ => {}
+        }
+        for key in [&pair.public, &pair.private] {
+            self.keys.remember(generation, key);
+        }
+        seat.handles.remember(Class::PublicKey, &pair.public.id, public);
+        seat.handles.remember(Class::PrivateKey, &pair.private.id, private);
+        Ok(pair)
+    }
+
+    fn half(
+        &self,
+        seat: &Seat,
+        spec: &KeyPairSpec<'_>,
+        class: Class,
+        handle: ObjectHandle,
+        label: Option<&str>,
+    ) -> Result<Key, Error> {
+        // Nothing is assumed of the id: the token may have chosen another.
+        let key = object::facts(&seat.session, handle, class, &[])?;
+        if key.id.is_empty() {
+            return Err(Error::NotTaken { attribute: "CKA_ID" });
+        }
+        let name = self.info().name();
+        if key.id != spec.id {
+            log::warn!("token {name}: the {class} has the CKA_ID {} instead of {}", Hex(&key.id), Hex(&spec.id));
+        }
+        let stored = object::label(&seat.session, handle)?;
+        if label.is_some_and(|label| stored.as_deref().unwrap_or_default() != label) {
+            log::warn!(
+                "token {name}: the {class} {} has the label {:?} instead of {:?}",
+                Hex(&key.id),
+                stored.unwrap_or_default(),
+                label.unwrap_or_default()
+            );
+        }
+        Ok(key)
+    }
+
+    /// Removes one half of a pair that could not be completed.
+    fn unmake(&self, session: &Session, class: Class, handle: ObjectHandle, id: &[u8]) {
+        match session.destroy_object(handle).map_err(Error::from) {
+            Ok(()) => {}
+            // Gone with the other half.
+            Err(error) if error.is_stale_handle() => {}
+            Err(error) => {
+                log::error!(
+                    "token {}: an unfinished {class}, CKA_ID {}, stays on the token: {error}",
+                    self.info().name(),
+                    Hex(id)
+                );
+            }
+        }
+    }
+}
+
+/// Whether neither half of a pair has this id.
+fn is_free(session: &Session, id: &[u8]) -> Result<bool, Error> {
+    for class in [Class::PublicKey, Class::PrivateKey] {
+        match object::find(session, class, id) {
+            Err(Error::NotFound { .. }) => {}
+            Ok(_) | Err(Error::Ambiguous { .. }) => return Ok(false),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(true)
+}

@@ -1,0 +1,193 @@
+//! The sessions with one token: opened when needed, lent one request at a time, given back or thrown away.
+#![forbid(unsafe_code)]
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use cryptoki::error::RvError;
+
+use super::error::Error;
+
+/// After the token refused one more session, how long until another is asked for: what took the places may be another
+/// program's.
+const ASK_AGAIN: Duration = Duration::from_secs(30);
+
+/// Lends sessions `S`.
+///
+/// One session, the anchor, is kept apart: when the last session with a token closes, the token logs out. It is lent only
+/// where the token allows no other.
+pub(super) struct Pool<S> {
+    state: Mutex<State<S>>,
+    freed: Condvar,
+    most: u32,
+    wait: Duration,
+}
+
+struct State<S> {
+    /// The last one given back is lent first, so that few sessions do the work and stay warm.
+    idle: Vec<S>,
+    /// Sessions lent, or being opened. `idle.len() + lent` is never more than `most`.
+    lent: u32,
+    /// How many may be lent now: `most`, or fewer since the token refused another at `refused`.
+    limit: u32,
+    refused: Option<Instant>,
+    anchor: Anchor<S>,
+    closed: bool,
+}
+
+enum Anchor<S> {
+    None,
+    Home(S),
+    Lent,
+}
+
+impl<S> Pool<S> {
+    /// A pool of at most `most` sessions beside the anchor; 0 makes the anchor serve. Borrowers wait for at most `wait`.
+    pub(super) fn new(most: u32, wait: Duration) -> Self {
+        let state =
+            State { idle: Vec::new(), lent: 0, limit: most, refused: None, anchor: Anchor::None, closed: false };
+        Self { state: Mutex::new(state), freed: Condvar::new(), most, wait }
+    }
+
+    /// Lends a session, opened with `open` if none is idle and another is allowed. CKR_SESSION_COUNT from `open` means
+    /// that as many are open as the token allows now.
+    ///
+    /// # Errors
+    /// [`Error::NoSession`] if none is given back in time, [`Error::Closed`] once the pool is, and what `open` says.
+    pub(super) fn lend(&self, open: impl Fn() -> Result<S, Error>) -> Result<Loan<'_, S>, Error> {
+        let started = Instant::now();
+        let mut state = self.lock();
+        loop {
+            if state.closed {
+                return Err(Error::Closed);
+            }
+            if let Some(session) = state.idle.pop() {
+                state.lent = state.lent.saturating_add(1);
+                return Ok(Loan { pool: self, session: Some(session), anchor: false, sound: true });
+            }
+            if state.refused.is_some_and(|at| at.elapsed() >= ASK_AGAIN) {
+                state.refused = None;
+                state.limit = self.most;
+            }
+            if state.lent < state.limit {
+                state.lent = state.lent.saturating_add(1);
+                drop(state);
+                // Holds the place while the module works, and gives it back if that fails.
+                let mut loan = Loan { pool: self, session: None, anchor: false, sound: true };
+                match open() {
+                    Ok(session) => {
+                        loan.session = Some(session);
+                        return Ok(loan);
+                    }
+                    Err(error) if error.rv() == Some(RvError::SessionCount) => {
+                        drop(loan);
+                        state = self.lock();
+                        state.limit = state.lent;
+                        state.refused = Some(Instant::now());
+                        log::debug!("{error}: going on with {} sessions", state.limit.max(1));
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            if state.limit == 0 {
+                match std::mem::replace(&mut state.anchor, Anchor::Lent) {
+                    Anchor::Home(session) => {
+                        return Ok(Loan { pool: self, session: Some(session), anchor: true, sound: true });
+                    }
+                    Anchor::Lent => {}
+                    Anchor::None => {
+                        state.anchor = Anchor::None;
+                        return Err(Error::NoSession);
+                    }
+                }
+            }
+            let Some(left) = self.wait.checked_sub(started.elapsed()) else { return Err(Error::NoSession) };
+            state = self.freed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Takes the anchor out, to log in with it.
+    pub(super) fn take_anchor(&self) -> Option<S> {
+        let mut state = self.lock();
+        match std::mem::replace(&mut state.anchor, Anchor::None) {
+            Anchor::Home(session) => Some(session),
+            other => {
+                state.anchor = other;
+                None
+            }
+        }
+    }
+
+    /// Keeps `session` as the anchor.
+    pub(super) fn anchor(&self, session: S) {
+        self.lock().anchor = Anchor::Home(session);
+        self.freed.notify_one();
+    }
+
+    /// Lends nothing from now on; who waits for a session is refused.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.freed.notify_all();
+    }
+
+    /// Takes out every session that is here, the anchor last.
+    pub(super) fn drain(&self) -> Vec<S> {
+        let mut state = self.lock();
+        let mut sessions = std::mem::take(&mut state.idle);
+        if let Anchor::Home(session) = std::mem::replace(&mut state.anchor, Anchor::None) {
+            sessions.push(session);
+        }
+        sessions
+    }
+
+    /// The state is whole whenever the lock is free, even after a panic elsewhere.
+    fn lock(&self) -> MutexGuard<'_, State<S>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A session on loan; it goes back to the pool when dropped.
+pub(super) struct Loan<'p, S> {
+    pool: &'p Pool<S>,
+    /// `None` only while it is being opened.
+    session: Option<S>,
+    anchor: bool,
+    sound: bool,
+}
+
+impl<S> Loan<'_, S> {
+    /// The session is to be closed instead of given back: an operation may still be active in it.
+    ///
+    /// The anchor goes back all the same, since closing it would log the token out.
+    pub(super) fn discard(&mut self) {
+        self.sound = false;
+    }
+
+    /// What is lent.
+    pub(super) fn get(&mut self) -> Result<&mut S, Error> {
+        self.session.as_mut().ok_or(Error::NoSession)
+    }
+}
+
+impl<S> Drop for Loan<'_, S> {
+    fn drop(&mut self) {
+        let mut session = self.session.take();
+        if self.anchor {
+            self.pool.lock().anchor = session.map_or(Anchor::None, Anchor::Home);
+        } else {
+            // After a panic nobody knows what the session is in the middle of.
+            if !self.sound || thread::panicking() {
+                // Closed before its place is free, or the token would count one session too many.
+                drop(session.take());
+            }
+            let mut state = self.pool.lock();
+            state.lent = state.lent.saturating_sub(1);
+            if let Some(session) = session {
+                state.idle.push(session);
+            }
+        }
+        self.pool.freed.notify_one();
+    }
+}

@@ -1,0 +1,401 @@
+//! One token: its gate, its sessions, what is remembered of its objects, and the operations.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use cryptoki::error::RvError;
+use cryptoki::mechanism::Mechanism;
+use cryptoki::object::{Attribute, ObjectHandle};
+use cryptoki::session::{Session, UserType};
+use cryptoki::slot::Slot;
+use zeroize::Zeroizing;
+
+use super::cache::{Forgotten, Handles, Keys};
+use super::error::Error;
+use super::gate::{Gate, Pin, Refusal};
+use super::generate::Learnt;
+use super::key::{Class, Filter, Key, Listed};
+use super::mechanisms::Mechanisms;
+use super::module::{Inside, Library};
+use super::object;
+use super::pool::{Loan, Pool};
+use super::slot::TokenInfo;
+
+/// Bytes of random asked for in one call: some tokens refuse more.
+const RANDOM_AT_ONCE: usize = 1024;
+
+/// A token that a client was admitted to.
+///
+/// Every operation borrows a session for as long as it takes, and fails with [`Error::Closed`] once the module is
+/// finalized. What makes, changes or destroys objects runs one at a time.
+pub struct Token {
+    info: TokenInfo,
+    slot: Slot,
+    gate: Gate,
+    mechanisms: OnceLock<Mechanisms>,
+    pub(super) keys: Keys,
+    forgotten: Forgotten,
+    /// Held by whoever makes, changes or destroys objects: SoftHSM errs and NSS deadlocks otherwise.
+    change: Mutex<Learnt>,
+    // Sessions are closed before the library is finalized: fields are dropped in this order.
+    pool: Pool<Seat>,
+    library: Arc<Library>,
+}
+
+/// A session and the object handles found in it.
+pub(super) struct Seat {
+    pub(super) session: Session,
+    pub(super) handles: Handles,
+}
+
+/// A session on loan, and with it the right to call the module.
+struct Lent<'t> {
+    // Goes back, or is closed, while the module may still be called: fields are dropped in this order.
+    loan: Loan<'t, Seat>,
+    _inside: Inside<'t>,
+}
+
+impl Token {
+    pub(super) fn new(
+        library: Arc<Library>,
+        slot: Slot,
+        info: TokenInfo,
+        max_sessions: u32,
+        wait: Duration,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            gate: Gate::new()?,
+            mechanisms: OnceLock::new(),
+            keys: Keys::default(),
+            forgotten: Forgotten::default(),
+            change: Mutex::default(),
+            pool: Pool::new(places(&info, max_sessions), wait),
+            info,
+            slot,
+            library,
+        })
+    }
+
+    /// What the token says of itself.
+    pub fn info(&self) -> &TokenInfo {
+        &self.info
+    }
+
+    /// What the token can do, read when its PIN was proved.
+    pub fn mechanisms(&self) -> &Mechanisms {
+        self.mechanisms.get_or_init(Mechanisms::default)
+    }
+
+    /// The facts of a key, remembered for the next time.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Ambiguous`], [`Error::Unsupported`] if the token does not say what key it is, or a
+    /// failure of the module.
+    pub fn key(&self, class: Class, id: &[u8]) -> Result<Arc<Key>, Error> {
+        if self.library.is_closed() {
+            return Err(Error::Closed);
+        }
+        if let Some(key) = self.keys.known(class, id) {
+            return Ok(key);
+        }
+        let generation = self.keys.generation();
+        let key = self.on_object(class, id, |session, object| object::facts(session, object, class, id))?;
+        let key = Arc::new(key);
+        self.keys.remember(generation, &key);
+        Ok(key)
+    }
+
+    /// The label of an object; `None` if it is empty.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Ambiguous`], or a failure of the module.
+    pub fn label(&self, class: Class, id: &[u8]) -> Result<Option<String>, Error> {
+        self.on_object(class, id, object::label)
+    }
+
+    /// Gives an object another label, and reads it back.
+    ///
+    /// # Errors
+    /// [`Error::NotTaken`] if the token keeps another label than this one, else as [`Self::label`].
+    pub fn rename(&self, class: Class, id: &[u8], label: &str) -> Result<(), Error> {
+        let _change = self.change();
+        self.run(|seat| {
+            // Found anew: with a stale handle another object might be renamed.
+            let object = object::find(&seat.session, class, id)?;
+            seat.session.update_attributes(object, &[Attribute::Label(label.as_bytes().to_vec())])?;
+            if object::label(&seat.session, object)?.unwrap_or_default() == label {
+                Ok(())
+            } else {
+                Err(Error::NotTaken { attribute: "CKA_LABEL" })
+            }
+        })
+    }
+
+    /// The objects that `filter` lets through, in the token's order.
+    ///
+    /// # Errors
+    /// A failure of the module; one object that cannot be read is no failure, but left out.
+    pub fn list(&self, filter: &Filter<'_>) -> Result<Vec<Listed>, Error> {
+        self.run(|seat| object::list(&seat.session, filter))
+    }
+
+    /// Destroys an object. On some tokens the other half of a key pair goes with it.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], also if it was gone before this could destroy it; [`Error::Ambiguous`]; a failure of the module.
+    pub fn destroy(&self, class: Class, id: &[u8]) -> Result<(), Error> {
+        let _change = self.change();
+        let result = self.run(|seat| {
+            // Found anew: with a stale handle another object might be destroyed.
+            let object = object::find(&seat.session, class, id)?;
+            Ok(seat.session.destroy_object(object)?)
+        });
+        // Whatever the answer is, it says nothing sure of what is left.
+        self.forget(id);
+        match result {
+            Err(error) if error.is_stale_handle() => Err(Error::NotFound { class }),
+            other => other,
+        }
+    }
+
+    /// Signs `data`, in one part, with a private or secret key.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] or [`Error::Ambiguous`] if the key is gone or not alone; a failure of the module.
+    pub fn sign(&self, key: &Key, mechanism: &Mechanism<'_>, data: &[u8]) -> Result<Vec<u8>, Error> {
+        // tpm2-pkcs11 signs with the handle of a public key if it is asked to.
+        if key.class == Class::PublicKey {
+            return Err(Error::Unsupported("signing with a public key"));
+        }
+        self.on_object(key.class, &key.id, |session, object| Ok(session.sign(mechanism, object, data)?))
+    }
+
+    /// Whether `signature` is the key's over `data`, in one part, with a public or secret key.
+    ///
+    /// # Errors
+    /// As [`Self::sign`]. A signature that is wrong, or of a wrong length, is no error.
+    pub fn verify(&self, key: &Key, mechanism: &Mechanism<'_>, data: &[u8], signature: &[u8]) -> Result<bool, Error> {
+        if key.class == Class::PrivateKey {
+            return Err(Error::Unsupported("verifying with a private key"));
+        }
+        let verified = self
+            .on_object(key.class, &key.id, |session, object| Ok(session.verify(mechanism, object, data, signature)?));
+        match verified {
+            Ok(()) => Ok(true),
+            Err(error) => match error.rv() {
+                Some(RvError::SignatureInvalid | RvError::SignatureLenRange) => Ok(false),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// `len` bytes of the token's random, at most 1 KiB in a call to the module.
+    ///
+    /// # Errors
+    /// A failure of the module.
+    pub fn random(&self, len: usize) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let mut random = Zeroizing::new(vec![0; len]);
+        self.run(|seat| {
+            for part in random.chunks_mut(RANDOM_AT_ONCE) {
+                seat.session.generate_random_slice(part)?;
+            }
+            Ok(())
+        })?;
+        Ok(random)
+    }
+
+    /// Waits for the right to make, change or destroy objects.
+    pub(super) fn change(&self) -> MutexGuard<'_, Learnt> {
+        self.change.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does `work` on a session. One in which a call failed is closed afterwards.
+    pub(super) fn run<T>(&self, work: impl FnOnce(&mut Seat) -> Result<T, Error>) -> Result<T, Error> {
+        let mut lent = self.lend()?;
+        let result = lent.loan.get().and_then(work);
+        if let Err(error) = &result {
+            if error.is_failed_call() {
+                lent.loan.discard();
+            }
+            if error.rv() == Some(RvError::UserNotLoggedIn) {
+                log::warn!("token {}: {error}: the token has logged out by itself", self.info.name());
+            }
+        }
+        result
+    }
+
+    /// Does `work` on an object, once more if its handle turns out to be stale. Only for what may be done twice.
+    fn on_object<T>(
+        &self,
+        class: Class,
+        id: &[u8],
+        work: impl Fn(&Session, ObjectHandle) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let attempt = || {
+            let result = self.run(|seat| {
+                let object = match seat.handles.handle(class, id) {
+                    Some(object) => object,
+                    None => {
+                        let object = object::find(&seat.session, class, id)?;
+                        seat.handles.remember(class, id, object);
+                        object
+                    }
+                };
+                work(&seat.session, object)
+            });
+            if let Err(error) = &result {
+                if error.is_stale_handle() || matches!(error, Error::NotFound { .. }) {
+                    self.forget(id);
+                }
+            }
+            result
+        };
+        match attempt() {
+            Err(error) if error.is_stale_handle() => attempt(),
+            result => result,
+        }
+    }
+
+    /// Forgets what is known of the objects with this id, in every session.
+    fn forget(&self, id: &[u8]) {
+        self.keys.forget(id);
+        self.forgotten.add(id);
+    }
+
+    fn lend(&self) -> Result<Lent<'_>, Error> {
+        let inside = self.library.enter()?;
+        let mut loan = self.pool.lend(|| self.open(&inside))?;
+        self.forgotten.apply(&mut loan.get()?.handles);
+        Ok(Lent { loan, _inside: inside })
+    }
+
+    /// Opens a session: read/write, which some tokens insist on, or read-only if the token is write-protected.
+    fn open(&self, inside: &Inside<'_>) -> Result<Seat, Error> {
+        let session = match inside.pkcs11().open_rw_session(self.slot).map_err(Error::from) {
+            Err(error) if error.rv() == Some(RvError::TokenWriteProtected) => {
+                inside.pkcs11().open_ro_session(self.slot)?
+            }
+            other => other?,
+        };
+        Ok(Seat { session, handles: Handles::new(&self.forgotten) })
+    }
+
+    /// Judges a PIN; asks the token only where [`Gate::admit`] does.
+    pub(super) fn admit(&self, pin: &Pin<'_>) -> Result<(), Refusal> {
+        self.gate.admit(pin, |pin| self.prove(pin))
+    }
+
+    /// Logs in, whatever the token says of its need for it or of the session's state: only C_Login proves a PIN.
+    fn prove(&self, pin: &Pin<'_>) -> Result<(), Refusal> {
+        let inside = self.library.enter().map_err(Refusal::Unavailable)?;
+        match inside.pkcs11().get_token_info(self.slot).map_err(Error::from) {
+            Ok(info) if info.user_pin_locked() => return Err(Refusal::PinLocked),
+            Ok(info) if info.user_pin_final_try() => return Err(Refusal::FinalTry),
+            // What the binding cannot read may hold anything; the token itself is there.
+            Ok(_) | Err(Error::Binding { .. }) => {}
+            Err(error) => return Err(Refusal::Unavailable(error)),
+        }
+        let anchor = match self.pool.take_anchor() {
+            Some(anchor) => anchor,
+            None => self.open(&inside).map_err(Refusal::Unavailable)?,
+        };
+        let verdict = log_in(&anchor.session, pin).and_then(|()| {
+            if self.mechanisms.get().is_none() {
+                let read = Mechanisms::read(inside.pkcs11(), self.slot).map_err(Refusal::Unavailable)?;
+                // Nobody else fills it: the gate lets one in at a time.
+                let _ = self.mechanisms.set(read);
+            }
+            Ok(())
+        });
+        if !matches!(verdict, Err(Refusal::Unavailable(_))) {
+            self.pool.anchor(anchor);
+        }
+        if verdict.is_ok() {
+            log::info!("token {}: logged in, {} mechanisms", self.info.name(), self.mechanisms().iter().count());
+        }
+        verdict
+    }
+
+    /// Lends no more sessions; who waits for one is refused.
+    pub(super) fn close(&self) {
+        self.pool.close();
+    }
+
+    /// Logs out and closes every session. Nobody may be inside the module.
+    pub(super) fn release(&self) {
+        let mut sessions = self.pool.drain();
+        if let Some(anchor) = sessions.pop() {
+            if let Err(error) = anchor.session.logout().map_err(Error::from) {
+                log::debug!("token {}: {error}", self.info.name());
+            }
+        }
+    }
+
+    /// Leaves the sessions as they are, for a module that can no longer be called.
+    pub(super) fn abandon(&self) {
+        self.pool.drain().into_iter().for_each(std::mem::forget);
+    }
+}
+
+/// How many sessions may be lent: what the token allows, less the anchor, and no more than `wished`.
+fn places(info: &TokenInfo, wished: u32) -> u32 {
+    [info.max_sessions, info.max_rw_sessions]
+        .into_iter()
+        .flatten()
+        .map(|most| u32::try_from(most.saturating_sub(1)).unwrap_or(u32::MAX))
+        .fold(wished.max(1), u32::min)
+}
+
+fn log_in(session: &Session, pin: &Pin<'_>) -> Result<(), Refusal> {
+    let secret = pin.secret();
+    let attempt = || session.login_with_raw(UserType::User, &secret).map_err(Error::from);
+    let result = match attempt() {
+        Err(error) if error.rv() == Some(RvError::UserAlreadyLoggedIn) => {
+            // Somebody else's PIN, then. Nobody is served before a PIN is known, so nobody is disturbed.
+            session.logout().map_err(|error| Refusal::Unavailable(error.into()))?;
+            attempt()
+        }
+        other => other,
+    };
+    result.map_err(|error| match error.rv() {
+        // NetHSM answers USER_TYPE_INVALID to a wrong PIN, YubiHSM ARGUMENTS_BAD to one of the wrong form.
+        Some(
+            RvError::ArgumentsBad
+            | RvError::PinIncorrect
+            | RvError::PinInvalid
+            | RvError::PinLenRange
+            | RvError::UserTypeInvalid,
+        ) => Refusal::WrongPin,
+        Some(RvError::PinLocked) => Refusal::PinLocked,
+        _ => Refusal::Unavailable(error),
+    })
+}
+
+/// Bytes as upper-case hexadecimal digits, as identifiers show them.
+pub(super) struct Hex<'a>(pub(super) &'a [u8]);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02X}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lends_no_more_sessions_than_the_token_and_the_operator_allow() {
+        let limits =
+            |max_sessions, max_rw_sessions| TokenInfo { max_sessions, max_rw_sessions, ..TokenInfo::default() };
+        assert_eq!(places(&limits(None, None), 64), 64);
+        assert_eq!(places(&limits(Some(16), None), 64), 15);
+        assert_eq!(places(&limits(Some(1024), Some(8)), 64), 7);
+        assert_eq!(places(&limits(Some(u64::MAX), None), 2), 2);
+        // The anchor has to serve.
+        assert_eq!(places(&limits(Some(1), None), 64), 0);
+        assert_eq!(places(&limits(None, None), 0), 1);
+    }
+}

@@ -1,0 +1,156 @@
+//! The tokens of the module, by the names clients give them.
+#![forbid(unsafe_code)]
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use super::Settings;
+use super::error::Error;
+use super::gate::{Pin, Refusal};
+use super::module::{Library, Module, ModuleInfo};
+use super::slot::{self, Ambiguous, TokenInfo};
+use super::token::Token;
+
+/// How long the end waits for calls that are still inside the module.
+const FINALIZE_WAIT: Duration = Duration::from_secs(5);
+
+/// The tokens of one module, shared by every connection.
+pub struct Tokens {
+    max_sessions: u32,
+    session_timeout: Duration,
+    /// The names under which clients were admitted.
+    names: RwLock<HashMap<String, Arc<Token>>>,
+    /// Held while the slots are searched, so that each token is made once.
+    search: Mutex<()>,
+    /// Never held during a call to the module, so that the end does not wait for one that hangs.
+    found: Mutex<Found>,
+    library: Arc<Library>,
+}
+
+#[derive(Default)]
+struct Found {
+    by_slot: HashMap<u64, Arc<Token>>,
+    /// Tokens that made way for another in their slot; kept, so that their sessions are closed before the end.
+    gone: Vec<Arc<Token>>,
+}
+
+/// Names remembered; `0x1` and `0x01` are two of them. Beyond it, all are looked up again.
+const NAMES: usize = 256;
+
+impl Tokens {
+    /// Serves the tokens of `module`.
+    pub fn new(module: Module, settings: &Settings) -> Self {
+        Self {
+            max_sessions: settings.max_sessions,
+            session_timeout: settings.session_timeout,
+            names: RwLock::default(),
+            search: Mutex::default(),
+            found: Mutex::default(),
+            library: module.library,
+        }
+    }
+
+    /// What the module says of itself.
+    pub fn module(&self) -> &ModuleInfo {
+        &self.library.info
+    }
+
+    /// The tokens that are there now. One whose description cannot be read is left out, with a warning.
+    ///
+    /// # Errors
+    /// If the module does not list its slots.
+    pub fn present(&self) -> Result<Vec<TokenInfo>, Error> {
+        let slots = slot::scan(&self.library.enter()?)?;
+        Ok(slots.into_iter().filter_map(|(_, info)| info).collect())
+    }
+
+    /// The token called `name`, a label, serial number or slot id, to a client who knows its PIN.
+    ///
+    /// The first right PIN is proved by C_Login. After that no PIN reaches the module: right and wrong ones are told apart here.
+    ///
+    /// # Errors
+    /// [`Refusal`], whose text is for the log only.
+    pub fn admit(&self, name: &str, pin: &Pin<'_>) -> Result<Arc<Token>, Refusal> {
+        if self.library.is_closed() {
+            return Err(Refusal::Unavailable(Error::Closed));
+        }
+        let known = self.names.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        if let Some(token) = known {
+            return token.admit(pin).map(|()| token);
+        }
+        let token = self.search(name)?;
+        token.admit(pin)?;
+        // Only now: a name that a stranger made up is not worth remembering.
+        let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
+        if names.len() >= NAMES {
+            names.clear();
+        }
+        names.insert(name.to_string(), Arc::clone(&token));
+        Ok(token)
+    }
+
+    /// Closes all sessions, logs out and calls C_Finalize, after waiting up to 5 s for whoever is inside the module. If
+    /// they do not come out, the module is left as it is, and the log says so.
+    ///
+    /// From the beginning of this on, [`Self::admit`] and every operation on a token answer [`Error::Closed`].
+    pub fn finalize(&self) {
+        if !self.library.close() {
+            return;
+        }
+        let tokens: Vec<_> = {
+            let found = self.found();
+            found.by_slot.values().chain(&found.gone).cloned().collect()
+        };
+        tokens.iter().for_each(|token| token.close());
+        if !self.library.is_left(FINALIZE_WAIT) {
+            log::warn!(
+                "PKCS#11 module {} has calls that do not return; it is not finalized",
+                self.library.info.path.display()
+            );
+            tokens.iter().for_each(|token| token.abandon());
+            return;
+        }
+        tokens.iter().for_each(|token| token.release());
+        self.library.finalize();
+    }
+
+    /// Looks for the token among those present now, so that one that appeared later is found.
+    fn search(&self, name: &str) -> Result<Arc<Token>, Refusal> {
+        let _search = self.search.lock().unwrap_or_else(PoisonError::into_inner);
+        let slots = {
+            let inside = self.library.enter().map_err(Refusal::Unavailable)?;
+            slot::scan(&inside).map_err(Refusal::Unavailable)?
+        };
+        let candidates: Vec<_> = slots.iter().map(|(slot, info)| (slot.id(), info.as_ref())).collect();
+        let index = match slot::select(&candidates, name) {
+            Ok(index) => index.ok_or(Refusal::UnknownToken)?,
+            Err(Ambiguous) => return Err(Refusal::AmbiguousToken),
+        };
+        let (slot, info) = slots.into_iter().nth(index).ok_or(Refusal::UnknownToken)?;
+        let mut found = self.found();
+        if let Some(token) = found.by_slot.get(&slot.id()) {
+            let known = token.info();
+            // One that does not describe itself just now is taken for the one that was there.
+            if info.as_ref().is_none_or(|info| (&known.serial, &known.label) == (&info.serial, &info.label)) {
+                return Ok(Arc::clone(token));
+            }
+        }
+        let info = info.unwrap_or_else(|| TokenInfo::unreadable(slot));
+        let token = Token::new(Arc::clone(&self.library), slot, info, self.max_sessions, self.session_timeout);
+        let token = Arc::new(token.map_err(Refusal::Unavailable)?);
+        if let Some(gone) = found.by_slot.insert(slot.id(), Arc::clone(&token)) {
+            // Another token in the same slot, whose PIN has to be proved anew.
+            log::info!("slot {}: token {} made way for token {}", slot.id(), gone.info().name(), token.info().name());
+            gone.close();
+            self.names.write().unwrap_or_else(PoisonError::into_inner).retain(|_, known| !Arc::ptr_eq(known, &gone));
+            found.gone.push(gone);
+        }
+        Ok(token)
+    }
+
+    /// Whole whenever the lock is free, even after a panic elsewhere.
+    fn found(&self) -> MutexGuard<'_, Found> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
