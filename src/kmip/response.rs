@@ -4,9 +4,9 @@
 use super::{Failure, Operation, Outcome, ResultReason, ResultStatus, Version, tag};
 use crate::ttlv::{Mark, Writer};
 
-/// Room that an answer to an operation that changes something has to have before the operation is begun: more than any such
-/// answer takes (two identifiers of the longest kind, or one and an attribute), so that nothing is done that cannot be told.
-const CHANGE_ROOM: usize = 1024;
+/// Room that an answer to an operation that changes something has to have before the operation is begun: two identifiers of the
+/// longest kind and what is around them, so that no key is made that cannot be told of.
+const CHANGE_ROOM: usize = 512;
 
 /// A response that is being written.
 pub struct Response<'b> {
@@ -107,7 +107,7 @@ impl<'b> Response<'b> {
         if size <= self.limit {
             return Ok(());
         }
-        let message = format!("response of {size} bytes, Maximum Response Size {}", self.limit);
+        let message = format!("done, but its response of {size} bytes is over Maximum Response Size {}", self.limit);
         Err(Failure::new(ResultReason::RESPONSE_TOO_LARGE, message))
     }
 

@@ -154,3 +154,74 @@ impl Keys {
         state.generation = state.generation.wrapping_add(1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pkcs11::key::{KeyKind, Usage};
+    use cryptoki::object::KeyType;
+
+    fn key(class: Class, id: &[u8]) -> Arc<Key> {
+        Arc::new(Key {
+            class,
+            id: id.to_vec(),
+            kind: KeyKind::Other(KeyType::AES),
+            public: None,
+            usage: Usage::default(),
+            sensitive: None,
+            extractable: None,
+            always_sensitive: None,
+            never_extractable: None,
+        })
+    }
+
+    #[test]
+    fn both_halves_of_a_pair_are_forgotten_together() {
+        let keys = Keys::default();
+        for class in [Class::PublicKey, Class::PrivateKey] {
+            keys.remember(keys.generation(), &key(class, b"a"));
+            keys.remember(keys.generation(), &key(class, b"b"));
+        }
+        keys.forget(b"a");
+        for class in [Class::PublicKey, Class::PrivateKey] {
+            assert_eq!(keys.known(class, b"a"), None);
+            assert_eq!(keys.known(class, b"b"), Some(key(class, b"b")));
+        }
+    }
+
+    #[test]
+    fn facts_read_before_something_was_forgotten_are_not_remembered() {
+        let keys = Keys::default();
+        let generation = keys.generation();
+        keys.forget(b"a");
+        keys.remember(generation, &key(Class::PublicKey, b"a"));
+        assert_eq!(keys.known(Class::PublicKey, b"a"), None);
+    }
+
+    #[test]
+    fn a_full_cache_starts_again_empty() {
+        let keys = Keys::default();
+        for number in 0..=CAPACITY {
+            keys.remember(0, &key(Class::PublicKey, &number.to_be_bytes()));
+        }
+        assert_eq!(keys.0.read().unwrap().keys.public.len(), 1);
+    }
+
+    /// Handles cannot be made without a module, so identifiers stand for them.
+    fn missed(count: usize) -> (bool, bool) {
+        let forgotten = Forgotten::default();
+        let mut handles = Handles::new(&forgotten);
+        for number in 0..count {
+            forgotten.add(&number.to_be_bytes());
+        }
+        forgotten.apply(&mut handles);
+        (handles.caught_up == count as u64, forgotten.last.lock().unwrap().len() <= REMEMBERED)
+    }
+
+    #[test]
+    fn a_session_catches_up_with_what_was_forgotten() {
+        for count in [0, 1, REMEMBERED, REMEMBERED + 1, 3 * REMEMBERED] {
+            assert_eq!(missed(count), (true, true));
+        }
+    }
+}

@@ -8,10 +8,10 @@ use cryptoki::object::ObjectHandle;
 use cryptoki::session::Session;
 
 use super::error::Error;
-use super::key::{Class, Key, KeyPair, KeyPairSpec};
+use super::key::{Class, Hex, Key, KeyPair, KeyPairSpec};
 use super::object;
 use super::template::{Family, LADDER, Refused, Rung, is_as_asked, judge, plan, templates};
-use super::token::{Hex, Seat, Token};
+use super::token::{Seat, Token};
 
 /// Ids of fewer bytes are looked for before they are used: chance may well have given them away already.
 const SURELY_NEW: usize = 8;

@@ -217,6 +217,15 @@ pub struct Listed {
     pub key_type: Option<KeyType>,
 }
 
+/// Bytes as upper-case hexadecimal digits, as identifiers show them.
+pub(super) struct Hex<'a>(pub(super) &'a [u8]);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02X}"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,6 +12,7 @@ mod gate;
 mod generate;
 mod key;
 mod load;
+mod login;
 mod mechanisms;
 mod module;
 mod object;

@@ -157,10 +157,11 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::useless_conversion)]
     fn names_and_numbers_agree_with_the_binding() {
         let mut seen = 0;
-        for number in 1..0x400_u16 {
-            let Rv::Error(rv) = Rv::from(number.into()) else { panic!("{number:#x} is not an error") };
+        for number in 1..0x400 {
+            let Rv::Error(rv) = Rv::from(number) else { panic!("{number:#x} is not an error") };
             if matches!(rv, RvError::UnknownErrorCode(_)) {
                 continue;
             }

@@ -67,7 +67,11 @@ impl TokenInfo {
 
     /// How the token is called in the log: its label, or its slot if it has none.
     pub fn name(&self) -> String {
-        if self.label.is_empty() { format!("in slot {}", self.slot_id) } else { format!("'{}'", self.label) }
+        if self.label.is_empty() {
+            format!("in slot {}", self.slot_id)
+        } else {
+            format!("'{}'", self.label.escape_debug())
+        }
     }
 
     /// What can be said of a token that does not describe itself.

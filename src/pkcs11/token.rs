@@ -1,20 +1,19 @@
 //! One token: its gate, its sessions, what is remembered of its objects, and the operations.
 #![forbid(unsafe_code)]
 
-use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use cryptoki::error::RvError;
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, ObjectHandle};
-use cryptoki::session::{Session, UserType};
+use cryptoki::session::Session;
 use cryptoki::slot::Slot;
 use zeroize::Zeroizing;
 
 use super::cache::{Forgotten, Handles, Keys};
 use super::error::Error;
-use super::gate::{Gate, Pin, Refusal};
+use super::gate::Gate;
 use super::generate::Learnt;
 use super::key::{Class, Filter, Key, Listed};
 use super::mechanisms::Mechanisms;
@@ -32,16 +31,16 @@ const RANDOM_AT_ONCE: usize = 1024;
 /// finalized. What makes, changes or destroys objects runs one at a time.
 pub struct Token {
     info: TokenInfo,
-    slot: Slot,
-    gate: Gate,
-    mechanisms: OnceLock<Mechanisms>,
+    pub(super) slot: Slot,
+    pub(super) gate: Gate,
+    pub(super) mechanisms: OnceLock<Mechanisms>,
     pub(super) keys: Keys,
     forgotten: Forgotten,
     /// Held by whoever makes, changes or destroys objects: SoftHSM errs and NSS deadlocks otherwise.
     change: Mutex<Learnt>,
     // Sessions are closed before the library is finalized: fields are dropped in this order.
-    pool: Pool<Seat>,
-    library: Arc<Library>,
+    pub(super) pool: Pool<Seat>,
+    pub(super) library: Arc<Library>,
 }
 
 /// A session and the object handles found in it.
@@ -272,7 +271,7 @@ impl Token {
     }
 
     /// Opens a session: read/write, which some tokens insist on, or read-only if the token is write-protected.
-    fn open(&self, inside: &Inside<'_>) -> Result<Seat, Error> {
+    pub(super) fn open(&self, inside: &Inside<'_>) -> Result<Seat, Error> {
         let session = match inside.pkcs11().open_rw_session(self.slot).map_err(Error::from) {
             Err(error) if error.rv() == Some(RvError::TokenWriteProtected) => {
                 inside.pkcs11().open_ro_session(self.slot)?
@@ -280,42 +279,6 @@ impl Token {
             other => other?,
         };
         Ok(Seat { session, handles: Handles::new(&self.forgotten) })
-    }
-
-    /// Judges a PIN; asks the token only where [`Gate::admit`] does.
-    pub(super) fn admit(&self, pin: &Pin<'_>) -> Result<(), Refusal> {
-        self.gate.admit(pin, |pin| self.prove(pin))
-    }
-
-    /// Logs in, whatever the token says of its need for it or of the session's state: only C_Login proves a PIN.
-    fn prove(&self, pin: &Pin<'_>) -> Result<(), Refusal> {
-        let inside = self.library.enter().map_err(Refusal::Unavailable)?;
-        match inside.pkcs11().get_token_info(self.slot).map_err(Error::from) {
-            Ok(info) if info.user_pin_locked() => return Err(Refusal::PinLocked),
-            Ok(info) if info.user_pin_final_try() => return Err(Refusal::FinalTry),
-            // What the binding cannot read may hold anything; the token itself is there.
-            Ok(_) | Err(Error::Binding { .. }) => {}
-            Err(error) => return Err(Refusal::Unavailable(error)),
-        }
-        let anchor = match self.pool.take_anchor() {
-            Some(anchor) => anchor,
-            None => self.open(&inside).map_err(Refusal::Unavailable)?,
-        };
-        let verdict = log_in(&anchor.session, pin).and_then(|()| {
-            if self.mechanisms.get().is_none() {
-                let read = Mechanisms::read(inside.pkcs11(), self.slot).map_err(Refusal::Unavailable)?;
-                // Nobody else fills it: the gate lets one in at a time.
-                let _ = self.mechanisms.set(read);
-            }
-            Ok(())
-        });
-        if !matches!(verdict, Err(Refusal::Unavailable(_))) {
-            self.pool.anchor(anchor);
-        }
-        if verdict.is_ok() {
-            log::info!("token {}: logged in, {} mechanisms", self.info.name(), self.mechanisms().iter().count());
-        }
-        verdict
     }
 
     /// Lends no more sessions; who waits for one is refused.
@@ -346,40 +309,6 @@ fn places(info: &TokenInfo, wished: u32) -> u32 {
         .flatten()
         .map(|most| u32::try_from(most.saturating_sub(1)).unwrap_or(u32::MAX))
         .fold(wished.max(1), u32::min)
-}
-
-fn log_in(session: &Session, pin: &Pin<'_>) -> Result<(), Refusal> {
-    let secret = pin.secret();
-    let attempt = || session.login_with_raw(UserType::User, &secret).map_err(Error::from);
-    let result = match attempt() {
-        Err(error) if error.rv() == Some(RvError::UserAlreadyLoggedIn) => {
-            // Somebody else's PIN, then. Nobody is served before a PIN is known, so nobody is disturbed.
-            session.logout().map_err(|error| Refusal::Unavailable(error.into()))?;
-            attempt()
-        }
-        other => other,
-    };
-    result.map_err(|error| match error.rv() {
-        // NetHSM answers USER_TYPE_INVALID to a wrong PIN, YubiHSM ARGUMENTS_BAD to one of the wrong form.
-        Some(
-            RvError::ArgumentsBad
-            | RvError::PinIncorrect
-            | RvError::PinInvalid
-            | RvError::PinLenRange
-            | RvError::UserTypeInvalid,
-        ) => Refusal::WrongPin,
-        Some(RvError::PinLocked) => Refusal::PinLocked,
-        _ => Refusal::Unavailable(error),
-    })
-}
-
-/// Bytes as upper-case hexadecimal digits, as identifiers show them.
-pub(super) struct Hex<'a>(pub(super) &'a [u8]);
-
-impl fmt::Display for Hex<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02X}"))
-    }
 }
 
 #[cfg(test)]

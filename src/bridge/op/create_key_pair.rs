@@ -13,14 +13,14 @@ use crate::kmip::{
     Attribute, CryptographicAlgorithm, Failure, NameType, Outcome, RecommendedCurve, ResultReason, TemplateAttribute,
     Version, definition, optional, read_fields, required, tag,
 };
-use crate::pkcs11::{Class, Curve, Error, KeyKind, KeyPair, KeyPairSpec, Mechanisms, Token, Usage, Use};
+use crate::pkcs11::{Class, Curve, Error, KeyKind, KeyPair, KeyPairSpec, Token, Usage, Use};
 use crate::ttlv::{Item, Writer};
 
 /// Whether the token can make any key pair that is served here.
-pub(super) fn backed(mechanisms: &Mechanisms) -> bool {
+pub(super) fn backed(token: &Token) -> bool {
     [KeyKind::Rsa { bits: 2048 }, KeyKind::Ec(Curve::P256), KeyKind::Ec(Curve::Ed25519)]
         .into_iter()
-        .any(|kind| mechanisms.supports(generator(kind), Use::GenerateKeyPair))
+        .any(|kind| token.mechanisms().supports(generator(kind), Use::GenerateKeyPair))
 }
 
 pub(super) fn handle(context: &mut Context<'_>, payload: &Item<'_>, w: &mut Writer<'_>) -> Outcome<()> {

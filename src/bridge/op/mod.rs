@@ -24,7 +24,7 @@ use super::mechanism;
 use super::object::{Bare, Object};
 use super::{Bridge, Peer};
 use crate::kmip::{BatchItem, Failure, Operation, Outcome, RequestHeader, Response, ResultReason, Version};
-use crate::pkcs11::{Mechanisms, Token, Use};
+use crate::pkcs11::{Token, Use};
 use crate::ttlv::{Item, Writer};
 
 /// An operation that this program carries out.
@@ -35,8 +35,8 @@ pub struct Offered {
     pub since: Version,
     /// Whether it makes, changes or destroys something: it is then begun only if its answer can be told.
     changes: bool,
-    /// Whether a token with these mechanisms can back it.
-    backed: fn(&Mechanisms) -> bool,
+    /// Whether the token can back it.
+    backed: fn(&Token) -> bool,
     handle: Handler,
 }
 
@@ -61,14 +61,17 @@ pub const OPERATIONS: &[Offered] = &[
     always(Operation::QUERY, Version::V1_0, query::handle),
     always(Operation::DISCOVER_VERSIONS, Version::V1_1, discover_versions::handle),
     Offered {
-        backed: |mechanisms| mechanism::any_signature(mechanisms, Use::Sign),
+        backed: |token| mechanism::any_signature(token.mechanisms(), Use::Sign),
         ..always(Operation::SIGN, Version::V1_2, sign::handle)
     },
     Offered {
-        backed: |mechanisms| mechanism::any_signature(mechanisms, Use::Verify),
+        backed: |token| mechanism::any_signature(token.mechanisms(), Use::Verify),
         ..always(Operation::SIGNATURE_VERIFY, Version::V1_2, signature_verify::handle)
     },
-    always(Operation::RNG_RETRIEVE, Version::V1_2, rng_retrieve::handle),
+    Offered {
+        backed: |token| token.info().rng,
+        ..always(Operation::RNG_RETRIEVE, Version::V1_2, rng_retrieve::handle)
+    },
 ];
 
 const fn always(operation: Operation, since: Version, handle: Handler) -> Offered {
@@ -76,9 +79,9 @@ const fn always(operation: Operation, since: Version, handle: Handler) -> Offere
 }
 
 impl Offered {
-    /// Whether a token with these mechanisms can back the operation.
-    pub fn is_backed_by(&self, mechanisms: &Mechanisms) -> bool {
-        (self.backed)(mechanisms)
+    /// Whether `token` can back the operation.
+    pub fn is_backed_by(&self, token: &Token) -> bool {
+        (self.backed)(token)
     }
 }
 

@@ -25,9 +25,8 @@ pub(super) fn handle(context: &mut Context<'_>, payload: &Item<'_>, w: &mut Writ
     let token = context.token_if_claimed()?;
     // The groups of the answer stand in the order of the payload's table, whatever order they were asked in.
     if asked.contains(&QueryFunction::OPERATIONS) {
-        let mechanisms = token.as_deref().map(Token::mechanisms);
         for offered in OPERATIONS.iter().filter(|offered| offered.since <= context.version) {
-            if mechanisms.is_none_or(|mechanisms| offered.is_backed_by(mechanisms)) {
+            if token.as_deref().is_none_or(|token| offered.is_backed_by(token)) {
                 w.enumeration(tag::OPERATION, offered.operation.0);
             }
         }

@@ -1,0 +1,73 @@
+//! Proving a PIN to a token: what the gate calls when it does not know.
+#![forbid(unsafe_code)]
+
+use cryptoki::error::RvError;
+use cryptoki::session::{Session, UserType};
+
+use super::error::Error;
+use super::gate::{Pin, Refusal};
+use super::mechanisms::Mechanisms;
+use super::token::Token;
+
+impl Token {
+    /// Judges a PIN; asks the token only where [`Gate::admit`] does.
+    pub(super) fn admit(&self, pin: &Pin<'_>) -> Result<(), Refusal> {
+        self.gate.admit(pin, |pin| self.prove(pin))
+    }
+
+    /// Logs in, whatever the token says of its need for it or of the session's state: only C_Login proves a PIN.
+    fn prove(&self, pin: &Pin<'_>) -> Result<(), Refusal> {
+        let inside = self.library.enter().map_err(Refusal::Unavailable)?;
+        match inside.pkcs11().get_token_info(self.slot).map_err(Error::from) {
+            Ok(info) if info.user_pin_locked() => return Err(Refusal::PinLocked),
+            Ok(info) if info.user_pin_final_try() => return Err(Refusal::FinalTry),
+            // What the binding cannot read may hold anything; the token itself is there.
+            Ok(_) | Err(Error::Binding { .. }) => {}
+            Err(error) => return Err(Refusal::Unavailable(error)),
+        }
+        let anchor = match self.pool.take_anchor() {
+            Some(anchor) => anchor,
+            None => self.open(&inside).map_err(Refusal::Unavailable)?,
+        };
+        let verdict = log_in(&anchor.session, pin).and_then(|()| {
+            if self.mechanisms.get().is_none() {
+                let read = Mechanisms::read(inside.pkcs11(), self.slot).map_err(Refusal::Unavailable)?;
+                // Nobody else fills it: the gate lets one in at a time.
+                let _ = self.mechanisms.set(read);
+            }
+            Ok(())
+        });
+        if !matches!(verdict, Err(Refusal::Unavailable(_))) {
+            self.pool.anchor(anchor);
+        }
+        if verdict.is_ok() {
+            log::info!("token {}: logged in, {} mechanisms", self.info().name(), self.mechanisms().iter().count());
+        }
+        verdict
+    }
+}
+
+fn log_in(session: &Session, pin: &Pin<'_>) -> Result<(), Refusal> {
+    let secret = pin.secret();
+    let attempt = || session.login_with_raw(UserType::User, &secret).map_err(Error::from);
+    let result = match attempt() {
+        Err(error) if error.rv() == Some(RvError::UserAlreadyLoggedIn) => {
+            // Somebody else's PIN, then. Nobody is served before a PIN is known, so nobody is disturbed.
+            session.logout().map_err(|error| Refusal::Unavailable(error.into()))?;
+            attempt()
+        }
+        other => other,
+    };
+    result.map_err(|error| match error.rv() {
+        // NetHSM answers USER_TYPE_INVALID to a wrong PIN, YubiHSM ARGUMENTS_BAD to one of the wrong form.
+        Some(
+            RvError::ArgumentsBad
+            | RvError::PinIncorrect
+            | RvError::PinInvalid
+            | RvError::PinLenRange
+            | RvError::UserTypeInvalid,
+        ) => Refusal::WrongPin,
+        Some(RvError::PinLocked) => Refusal::PinLocked,
+        _ => Refusal::Unavailable(error),
+    })
+}

@@ -1,0 +1,163 @@
+//! The accept loop: takes connections, gives each a place and a thread, and outlives whatever goes wrong with one of them.
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use log::{debug, error, info, warn};
+
+use super::{Shared, connection};
+use crate::bridge::Peer;
+
+/// Stack of a connection's thread, in bytes. A vendor's library runs on it, written for the stacks that its other users give
+/// it: 1 MiB is what Java's threads have, on which such libraries are used every day. What is not touched costs addresses
+/// only, and a thousand of these still fit into those of a 32-bit machine.
+const STACK_SIZE: usize = 1024 * 1024;
+
+/// Wait for others to give back the descriptors or memory that the system lacks.
+const SCARCITY_PAUSE: Duration = Duration::from_millis(100);
+
+/// Accepts connections from `listener` until the server stops or the listener fails.
+pub(super) fn run(listener: &TcpListener, address: SocketAddr, shared: &Arc<Shared>) {
+    let mut scarce = Episode::default();
+    let mut threadless = Episode::default();
+    loop {
+        let accepted = listener.accept();
+        if shared.places.is_stopping() {
+            return;
+        }
+        match accepted {
+            Ok((socket, peer)) => {
+                if scarce.ends() {
+                    info!("{address}: accepting connections again");
+                }
+                match welcome(socket, peer, shared) {
+                    Ok(()) => {
+                        threadless.ends();
+                    }
+                    Err(error) if threadless.begins() => {
+                        warn!("no thread for a new connection, which is closed: {error}");
+                    }
+                    Err(_) => {}
+                }
+            }
+            Err(error) => match after(&error) {
+                AfterError::Continue => debug!("{address}: a connection ended before it was accepted: {error}"),
+                AfterError::Wait => {
+                    if scarce.begins() {
+                        warn!("{address}: cannot accept connections, will go on trying: {error}");
+                    }
+                    thread::sleep(SCARCITY_PAUSE);
+                }
+                AfterError::Stop => {
+                    error!("{address}: cannot accept connections any more: {error}");
+                    (shared.on_failure)(address, &error);
+                    return;
+                }
+            },
+        }
+    }
+}
+
+/// Gives a connection its thread. Fails if there is none to be had; the connection is closed then.
+fn welcome(socket: TcpStream, address: SocketAddr, shared: &Arc<Shared>) -> io::Result<()> {
+    // A listener for both families shows IPv4 addresses in IPv6 clothes.
+    let peer = Peer { address: SocketAddr::new(address.ip().to_canonical(), address.port()) };
+    let Some((open, place)) = shared.places.take(socket) else {
+        return Ok(());
+    };
+    let shared = Arc::clone(shared);
+    let thread = thread::Builder::new().name(peer.address.to_string()).stack_size(STACK_SIZE);
+    thread.spawn(move || {
+        // A bug costs the connection that met it. What was half done with is gone with the connection; the service's own
+        // state is the service's to keep whole.
+        if catch_unwind(AssertUnwindSafe(|| connection::serve(&open, &peer, &shared))).is_err() {
+            error!("{}: closed by a bug in this program (a panic)", peer.address);
+        }
+        // Whoever waits for the place to be free finds the service let go of and the socket closed.
+        drop(shared);
+        drop(open);
+        drop(place);
+    })?;
+    Ok(())
+}
+
+/// What an accept error means for those that follow.
+#[derive(Debug, PartialEq, Eq)]
+enum AfterError {
+    /// It was one connection's.
+    Continue,
+    /// The system lacks something, for now.
+    Wait,
+    /// The listener is of no more use.
+    Stop,
+}
+
+fn after(error: &io::Error) -> AfterError {
+    match error.raw_os_error() {
+        // Linux hands a new connection's own network errors to accept(2).
+        Some(
+            libc::ECONNABORTED
+            | libc::EINTR
+            | libc::EPERM
+            | libc::EPROTO
+            | libc::ENOPROTOOPT
+            | libc::ENETDOWN
+            | libc::ENETUNREACH
+            | libc::EHOSTDOWN
+            | libc::EHOSTUNREACH
+            | libc::ETIMEDOUT,
+        ) => AfterError::Continue,
+        // EAGAIN: someone else with this socket made it non-blocking.
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS | libc::EAGAIN) => AfterError::Wait,
+        _ => AfterError::Stop,
+    }
+}
+
+/// A state of affairs that is worth a line when it begins and one when it ends.
+#[derive(Default)]
+struct Episode {
+    lasts: bool,
+}
+
+impl Episode {
+    fn begins(&mut self) -> bool {
+        !std::mem::replace(&mut self.lasts, true)
+    }
+
+    fn ends(&mut self) -> bool {
+        std::mem::replace(&mut self.lasts, false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sorts_errors_by_whose_they_are() {
+        let sort = |code| after(&io::Error::from_raw_os_error(code));
+        assert_eq!(sort(libc::ECONNABORTED), AfterError::Continue);
+        assert_eq!(sort(libc::EINTR), AfterError::Continue);
+        for code in [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS] {
+            assert_eq!(sort(code), AfterError::Wait);
+        }
+        for code in [libc::EBADF, libc::EINVAL, libc::ENOTSOCK] {
+            assert_eq!(sort(code), AfterError::Stop);
+        }
+    }
+
+    #[test]
+    fn an_episode_is_told_once() {
+        let mut episode = Episode::default();
+        assert!(!episode.ends());
+        assert!(episode.begins());
+        assert!(!episode.begins());
+        assert!(episode.ends());
+        assert!(!episode.ends());
+    }
+}

@@ -1,0 +1,173 @@
+//! A socket whose reads and writes end at a deadline, however slowly the peer sends or takes its bytes.
+#![forbid(unsafe_code)]
+
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+/// How much later than its deadline a call may end, for the sake of not setting the socket's timer anew each time.
+const TOLERANCE: Duration = Duration::from_millis(10);
+
+/// A socket with one deadline for reading and one for writing.
+///
+/// `SO_RCVTIMEO` alone bounds a single read, so that a peer sending a byte a second never trips it.
+pub(super) struct Deadlined<'a> {
+    socket: &'a TcpStream,
+    reading: Deadline,
+    writing: Deadline,
+}
+
+impl<'a> Deadlined<'a> {
+    /// A socket that may be read and written for `allowed` from now on.
+    pub fn new(socket: &'a TcpStream, allowed: Duration) -> Self {
+        Self { socket, reading: Deadline::new(allowed), writing: Deadline::new(allowed) }
+    }
+
+    /// Lets reads go on for `allowed` from now on, all of them together.
+    pub fn allow_reading(&mut self, allowed: Duration) {
+        self.reading.restart(allowed);
+    }
+
+    /// Lets writes go on for `allowed` from now on, all of them together.
+    pub fn allow_writing(&mut self, allowed: Duration) {
+        self.writing.restart(allowed);
+    }
+
+    /// The socket itself, for what needs no deadline.
+    pub fn socket(&self) -> &'a TcpStream {
+        self.socket
+    }
+
+    fn write_with(&mut self, mut write: impl FnMut(&TcpStream) -> io::Result<usize>) -> io::Result<usize> {
+        let socket = self.socket;
+        loop {
+            self.writing.arm(|left| socket.set_write_timeout(left))?;
+            match write(socket) {
+                Err(error) if is_early(&error) => {}
+                done => return done,
+            }
+        }
+    }
+}
+
+impl Read for Deadlined<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let mut socket = self.socket;
+        loop {
+            self.reading.arm(|left| socket.set_read_timeout(left))?;
+            match socket.read(buf) {
+                Err(error) if is_early(&error) => {}
+                done => return done,
+            }
+        }
+    }
+}
+
+impl Write for Deadlined<'_> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.write_with(|mut socket| socket.write(buf))
+    }
+
+    // A TLS record is kept in pieces: without this each piece would be a system call, and a packet, of its own.
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.write_with(|mut socket| socket.write_vectored(bufs))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The kernel's timer was set for less than is left, or a signal came: neither is the deadline.
+fn is_early(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
+}
+
+/// A span of time, and what the socket's timer was last set to.
+struct Deadline {
+    since: Instant,
+    allowed: Duration,
+    armed: Option<Duration>,
+}
+
+impl Deadline {
+    fn new(allowed: Duration) -> Self {
+        Self { since: Instant::now(), allowed, armed: None }
+    }
+
+    fn restart(&mut self, allowed: Duration) {
+        self.since = Instant::now();
+        self.allowed = allowed;
+    }
+
+    /// Sets the socket's timer by `set`, unless what it is set to already serves.
+    fn arm(&mut self, set: impl FnOnce(Option<Duration>) -> io::Result<()>) -> io::Result<()> {
+        let left = self.allowed.saturating_sub(self.since.elapsed());
+        if left.is_zero() {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        // A timer that ends early costs one turn of the caller's loop: so one that is at least half of what is left does.
+        // The ordinary connection, which waits for each request as long as for the last, thus never sets it again.
+        let serves = |armed: Duration| armed <= left.saturating_add(TOLERANCE) && armed >= left / 2;
+        if !self.armed.is_some_and(serves) {
+            set(Some(left))?;
+            self.armed = Some(left);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::net::TcpListener;
+
+    fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (near, listener.accept().unwrap().0)
+    }
+
+    #[test]
+    fn a_trickling_peer_does_not_stretch_the_deadline() {
+        let (mut peer, socket) = pair();
+        let trickle = std::thread::spawn(move || while peer.write_all(b"x").is_ok() {});
+        let mut stream = Deadlined::new(&socket, Duration::from_millis(50));
+        let mut byte = [0];
+        let error = loop {
+            if let Err(error) = stream.read(&mut byte) {
+                break error;
+            }
+        };
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        drop((stream, socket));
+        trickle.join().unwrap();
+    }
+
+    #[test]
+    fn a_peer_that_does_not_read_does_not_stretch_the_deadline() {
+        let (_peer, socket) = pair();
+        let mut stream = Deadlined::new(&socket, Duration::from_millis(50));
+        let error = loop {
+            if let Err(error) = stream.write(&[0; 65536]) {
+                break error;
+            }
+        };
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn sets_the_timer_once_for_waits_of_one_length() {
+        let mut deadline = Deadline::new(Duration::from_secs(600));
+        let mut set = 0;
+        for _ in 0..100 {
+            deadline.restart(Duration::from_secs(600));
+            deadline.arm(|_| Ok(set += 1)).unwrap();
+        }
+        assert_eq!(set, 1);
+        deadline.restart(Duration::from_secs(30));
+        deadline.arm(|left| Ok(assert!(left.unwrap() <= Duration::from_secs(30)))).unwrap();
+        assert!(deadline.armed.unwrap() <= Duration::from_secs(30));
+    }
+}

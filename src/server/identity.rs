@@ -1,0 +1,140 @@
+//! A certificate and its private key: read from PEM, proved to belong together, and looked over for what clients stumble on.
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
+use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
+use rustls::crypto::ring;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::sign::CertifiedKey;
+use rustls::{CertificateError, InconsistentKeys, RootCertStore, SignatureScheme};
+use zeroize::Zeroizing;
+
+use super::tls::Error;
+
+/// How long before a certificate's end there is a warning.
+const EXPIRY_NOTICE: Duration = Duration::from_secs(30 * DAY);
+
+const DAY: u64 = 24 * 60 * 60;
+
+/// A certificate, its issuers' if it has any, and its private key.
+pub(super) struct Pair {
+    pub key: CertifiedKey,
+}
+
+impl Pair {
+    /// Puts a certificate chain, own certificate first, and a key together; the paths are for the errors.
+    pub fn new(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+        cert_path: &Path,
+        key_path: &Path,
+    ) -> Result<Self, Error> {
+        let key = ring::sign::any_supported_type(&key).map_err(|error| Error::BadKey(key_path.into(), error))?;
+        let key = CertifiedKey::new(chain, key);
+        match key.keys_match() {
+            Ok(()) => Ok(Self { key }),
+            Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
+                Err(Error::Mismatch(cert_path.into(), key_path.into()))
+            }
+            Err(error) => Err(Error::BadCertificate(cert_path.into(), error)),
+        }
+    }
+
+    /// SHA-256 of the certificate in upper-case hex with colons.
+    pub fn fingerprint(&self) -> String {
+        let der = self.key.cert.first().map(AsRef::as_ref).unwrap_or_default();
+        let digest = ::ring::digest::digest(&::ring::digest::SHA256, der);
+        let hex: Vec<String> = digest.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
+        hex.join(":")
+    }
+
+    fn parsed(&self) -> Result<ParsedCertificate<'_>, rustls::Error> {
+        self.key.end_entity_cert().and_then(ParsedCertificate::try_from)
+    }
+}
+
+/// Reads a certificate chain and its key.
+pub(super) fn read(cert_path: &Path, key_path: &Path) -> Result<Pair, Error> {
+    let certificates = fs::read(cert_path).map_err(|error| Error::Read(cert_path.into(), error))?;
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&certificates)
+        .collect::<Result<_, _>>()
+        .map_err(|error| Error::BadPem(cert_path.into(), error))?;
+    if chain.is_empty() {
+        return Err(Error::NoCertificate(cert_path.into(), PrivateKeyDer::from_pem_slice(&certificates).is_ok()));
+    }
+    let key = fs::read(key_path).map_err(|error| Error::Read(key_path.into(), error))?;
+    Pair::new(chain, private_key(&Zeroizing::new(key), key_path)?, cert_path, key_path)
+}
+
+fn private_key(pem: &[u8], path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
+    PrivateKeyDer::from_pem_slice(pem).map_err(|error| match error {
+        pem::Error::NoItemsFound if is_encrypted(pem) => Error::EncryptedKey(path.into()),
+        pem::Error::NoItemsFound => Error::NoKey(path.into(), CertificateDer::from_pem_slice(pem).is_ok()),
+        // The older form says so inside the armour, where it is not sound PEM by today's rules.
+        _ if is_encrypted(pem) => Error::EncryptedKey(path.into()),
+        error => Error::BadPem(path.into(), error),
+    })
+}
+
+fn is_encrypted(pem: &[u8]) -> bool {
+    String::from_utf8_lossy(pem).contains("ENCRYPTED")
+}
+
+/// Whether the certificate is for `name`.
+pub(super) fn covers(pair: &Pair, name: &ServerName<'_>) -> bool {
+    pair.parsed().is_ok_and(|certificate| verify_server_name(&certificate, name).is_ok())
+}
+
+/// What clients or operators may stumble on, one line each.
+pub(super) fn remarks(pair: &Pair, key_path: &Path) -> Vec<String> {
+    let mut remarks = Vec::new();
+    let now = UnixTime::now();
+    match verdict(pair, now) {
+        Ok(()) => {
+            let later = UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs()).saturating_add(EXPIRY_NOTICE));
+            if let Err(CertificateError::ExpiredContext { not_after, .. }) = verdict(pair, later) {
+                remarks.push(format!("it expires in {} days", not_after.as_secs().saturating_sub(now.as_secs()) / DAY));
+            }
+        }
+        Err(CertificateError::ExpiredContext { not_after, .. }) => {
+            let days = now.as_secs().saturating_sub(not_after.as_secs()) / DAY;
+            remarks.push(format!("it expired {days} days ago, clients that verify it will refuse it"));
+        }
+        Err(CertificateError::NotValidYetContext { .. }) => {
+            remarks.push("it is not valid yet, clients that verify it will refuse it; is the clock right?".to_owned());
+        }
+        Err(error) if format!("{error:?}").contains("CaUsedAsEndEntity") => remarks.push(
+            "it is a CA's own certificate, which strict clients refuse from a server (CA:TRUE; make it with \
+             `openssl req -x509 -addext basicConstraints=critical,CA:FALSE`)"
+                .to_owned(),
+        ),
+        Err(error) => remarks.push(format!("clients may refuse it: {error}")),
+    }
+    if pair.key.key.choose_scheme(&[SignatureScheme::ECDSA_NISTP384_SHA384]).is_some() {
+        remarks.push("its key is ECDSA P-384, which Cascade cannot verify; P-256, Ed25519 and RSA serve".to_owned());
+    }
+    if fs::metadata(key_path).is_ok_and(|file| file.mode() & 0o004 != 0) {
+        remarks.push(format!("its key {} can be read by everyone on this machine", key_path.display()));
+    }
+    remarks
+}
+
+/// What a client would say of the certificate at a time, whoever issued it.
+fn verdict(pair: &Pair, at: UnixTime) -> Result<(), CertificateError> {
+    let algorithms = ring::default_provider().signature_verification_algorithms;
+    // Without any trust anchor, a certificate that has no fault of its own comes out as one of an unknown issuer.
+    let verified = pair.parsed().and_then(|certificate| {
+        verify_server_cert_signed_by_trust_anchor(&certificate, &RootCertStore::empty(), &[], at, algorithms.all)
+    });
+    match verified {
+        Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) | Ok(()) => Ok(()),
+        Err(rustls::Error::InvalidCertificate(error)) => Err(error),
+        Err(_) => Err(CertificateError::BadEncoding),
+    }
+}
