@@ -1,0 +1,93 @@
+# `make run` tries the bridge out, `make check` proves it; `make help` lists the rest.
+
+PREFIX ?= /usr/local
+BINDIR ?= $(PREFIX)/bin
+MANDIR ?= $(PREFIX)/share/man
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+SYSCONFDIR ?= /etc/cascade-hsm-bridge
+INSTALL ?= install
+
+# rustup's own directory serves where PATH lacks it.
+CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
+PROGRAM = cascade-hsm-bridge
+
+# Where `make run` listens.
+ADDR ?= 127.0.0.1:5696
+
+# Tools, each with the Debian packages that bring it; MISSING is what this machine lacks of them.
+NEEDED = softhsm2-util:softhsm2 pkcs11-tool:opensc openssl:openssl mandoc:mandoc cc:gcc+libc6-dev
+MISSING := $(strip $(foreach need,$(NEEDED),$(shell \
+	command -v $(firstword $(subst :, ,$(need))) >/dev/null || echo $(subst +, ,$(lastword $(subst :, ,$(need)))))))
+
+.PHONY: all run check test lint deps conformance install uninstall clean help
+.NOTPARALLEL:
+
+all:
+	$(CARGO) build --release --locked
+
+run: deps all
+	@bash conf/try.sh target/release/$(PROGRAM) $(ADDR)
+
+check: deps lint test
+
+# The program's own tests come last, so that their result closes the output.
+test:
+	cd tests/interop && $(CARGO) test --locked
+	$(CARGO) test --locked --no-fail-fast
+
+conformance:
+	$(CARGO) test --locked --test conformance -- --nocapture
+
+lint:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --document-private-items
+	cd tests/interop && $(CARGO) fmt --check
+	cd tests/interop && $(CARGO) clippy --locked --all-targets -- -D warnings
+
+deps:
+	@command -v $(CARGO) >/dev/null || { echo 'cargo is missing: install Rust 1.85 or later, see https://rustup.rs' >&2; exit 1; }
+ifneq ($(MISSING),)
+	@command -v apt-get >/dev/null || { echo 'this system has no apt-get; install what Debian calls: $(MISSING)' >&2; exit 1; }
+	@as_root=; [ "$$(id -u)" = 0 ] || as_root=sudo; \
+	[ -z "$$as_root" ] || command -v sudo >/dev/null || { echo 'as root, run: apt-get install $(MISSING)' >&2; exit 1; }; \
+	set -x; $$as_root apt-get update -q && \
+	$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $(MISSING)
+endif
+
+# Installs what `make all` has built; an existing configuration is left as it is.
+install:
+	$(INSTALL) -d -m 755 $(DESTDIR)$(BINDIR) $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man5
+	$(INSTALL) -d -m 755 $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSCONFDIR)
+	$(INSTALL) -m 755 target/release/$(PROGRAM) $(DESTDIR)$(BINDIR)
+	$(INSTALL) -m 644 man/$(PROGRAM).1 $(DESTDIR)$(MANDIR)/man1
+	$(INSTALL) -m 644 man/$(PROGRAM)-config.toml.5 $(DESTDIR)$(MANDIR)/man5
+	$(INSTALL) -m 644 conf/$(PROGRAM).service conf/$(PROGRAM).socket $(DESTDIR)$(UNITDIR)
+	$(INSTALL) -m 644 conf/config.toml $(DESTDIR)$(SYSCONFDIR)/config.toml.sample
+	[ -e $(DESTDIR)$(SYSCONFDIR)/config.toml ] || \
+		$(INSTALL) -m 644 conf/config.toml $(DESTDIR)$(SYSCONFDIR)/config.toml
+
+# Leaves the configuration, as what is in it may be needed again.
+uninstall:
+	rm -f $(DESTDIR)$(BINDIR)/$(PROGRAM)
+	rm -f $(DESTDIR)$(MANDIR)/man1/$(PROGRAM).1 $(DESTDIR)$(MANDIR)/man5/$(PROGRAM)-config.toml.5
+	rm -f $(DESTDIR)$(UNITDIR)/$(PROGRAM).service $(DESTDIR)$(UNITDIR)/$(PROGRAM).socket
+	rm -f $(DESTDIR)$(SYSCONFDIR)/config.toml.sample
+
+# The token and the certificate of `make run` go too.
+clean:
+	$(CARGO) clean
+	cd tests/interop && $(CARGO) clean
+	rm -rf run
+
+help:
+	@echo 'make              build the release binary (target/release/$(PROGRAM))'
+	@echo 'make run          install what is missing, make a token in ./run, serve it on ADDR=$(ADDR)'
+	@echo 'make check        install what is missing, lint, run all tests'
+	@echo 'make test         run all tests'
+	@echo 'make lint         formatting, clippy and rustdoc, warnings denied'
+	@echo 'make conformance  replay the OASIS test cases, where they are at hand (SHARED=../shared)'
+	@echo 'make deps         install the packages that run and check need (Debian)'
+	@echo 'make install      DESTDIR= PREFIX=$(PREFIX): binary, manual pages, units, configuration'
+	@echo 'make uninstall    the reverse, but for the configuration'
+	@echo 'make clean        remove what was built, and ./run'

@@ -1,0 +1,160 @@
+//! Rules for messages of several items (KMIP 1.2, sections 4 and 6): counts, identifiers, order, what an error does to the rest, and
+//! what fits into an answer.
+#![forbid(unsafe_code)]
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
+mod support;
+
+use support::key::unique_identifier;
+use support::message::{Item, Request};
+use support::tags::{self, continuation, operation, query, reason};
+use support::ttlv::{boolean, enumeration, integer, structure, text};
+use support::{Bridge, Client, KeySpec, Token};
+
+fn random(id: &[u8]) -> Item {
+    Item::new(operation::RNG_RETRIEVE, vec![integer(tags::DATA_LENGTH, 8)]).with_id(id)
+}
+
+fn missing(id: &[u8]) -> Item {
+    Item::new(operation::GET, vec![unique_identifier("00_pub")]).with_id(id)
+}
+
+fn query_item() -> Item {
+    let functions = [query::OPERATIONS, query::OBJECTS];
+    Item::new(operation::QUERY, functions.map(|function| enumeration(tags::QUERY_FUNCTION, function)).to_vec())
+}
+
+fn start() -> (Token, Bridge, Client) {
+    let token = Token::create();
+    let bridge = Bridge::start(&token);
+    let client = Client::connect(&bridge, &token);
+    (token, bridge, client)
+}
+
+#[test]
+fn answers_come_in_the_order_of_the_items_with_their_ids() {
+    let (_token, _bridge, mut client) = start();
+    let ids: [&[u8]; 4] = [b"", b"b", &[0; 16], b"a"];
+    for order in [None, Some(false), Some(true)] {
+        let request = Request { order, ..client.request(ids.map(random).to_vec()) };
+        let response = client.ask(&request);
+        let answered: Vec<_> = response.answers.iter().map(|answer| answer.id.clone().unwrap()).collect();
+        assert_eq!(answered, ids);
+        assert!(response.answers.iter().all(|answer| answer.status == 0));
+    }
+}
+
+#[test]
+fn refuses_a_batch_count_that_is_not_the_number_of_items() {
+    let (_token, _bridge, mut client) = start();
+    for (items, count) in [(1, 0), (1, -1), (1, 2), (1, i32::MAX), (2, 1), (2, 3), (0, 0), (0, 1)] {
+        let items = (0..items).map(|number: u8| random(&[number])).collect();
+        let request = Request { count: Some(count), ..client.request(items) };
+        client.ask(&request).single().is_refused_as_a_whole(reason::INVALID_MESSAGE);
+    }
+    client.random(1);
+}
+
+#[test]
+fn refuses_several_items_without_ids_of_their_own() {
+    let (_token, _bridge, mut client) = start();
+    let bare = || Item::new(operation::RNG_RETRIEVE, vec![integer(tags::DATA_LENGTH, 8)]);
+    for items in [vec![bare(), bare()], vec![random(b"1"), bare()], vec![random(b"1"), random(b"2"), random(b"1")]] {
+        let request = client.request(items);
+        client.ask(&request).single().is_refused_as_a_whole(reason::INVALID_MESSAGE);
+    }
+    // Alone, an item may have one.
+    let request = client.request(vec![random(b"only")]);
+    assert_eq!(client.ask(&request).single().id.as_deref(), Some(&b"only"[..]));
+}
+
+#[test]
+fn an_error_stops_the_batch_unless_it_shall_go_on() {
+    let (token, _bridge, mut client) = start();
+    let items = || vec![random(b"1"), missing(b"2"), KeySpec::ecdsa(256).item().with_id(b"3"), missing(b"4")];
+    for option in [None, Some(continuation::STOP)] {
+        let request = Request { continuation: option, ..client.request(items()) };
+        let response = client.ask(&request);
+        assert_eq!(response.answers.len(), 2);
+        response.answers[0].payload();
+        response.answers[1].is_refused(reason::ITEM_NOT_FOUND);
+        assert_eq!(token.objects(), Vec::<String>::new(), "an item after the error was carried out");
+    }
+    let request = Request { continuation: Some(continuation::CONTINUE), ..client.request(items()) };
+    let response = client.ask(&request);
+    assert_eq!(response.answers.len(), 4);
+    response.answers[1].is_refused(reason::ITEM_NOT_FOUND);
+    response.answers[2].payload();
+    response.answers[3].is_refused(reason::ITEM_NOT_FOUND);
+    assert_eq!(token.objects().len(), 2);
+}
+
+#[test]
+fn undo_is_refused_before_anything_is_done() {
+    let (token, _bridge, mut client) = start();
+    let items = vec![KeySpec::ecdsa(256).item().with_id(b"1"), missing(b"2")];
+    let request = Request { continuation: Some(continuation::UNDO), ..client.request(items) };
+    client.ask(&request).single().is_refused_as_a_whole(reason::FEATURE_NOT_SUPPORTED);
+    assert_eq!(token.objects(), Vec::<String>::new());
+    let unknown = Request { continuation: Some(9), ..client.request(vec![random(b"1"), random(b"2")]) };
+    client.ask(&unknown).single().is_refused_as_a_whole(reason::INVALID_FIELD);
+}
+
+#[test]
+fn a_single_item_may_state_a_continuation_option() {
+    let (_token, _bridge, mut client) = start();
+    for option in [continuation::CONTINUE, continuation::STOP] {
+        let request = Request { continuation: Some(option), ..client.request(vec![random(b"1")]) };
+        client.ask(&request).single().payload();
+    }
+}
+
+#[test]
+fn a_critical_extension_refuses_the_batch_before_anything_is_done() {
+    let (token, _bridge, mut client) = start();
+    let extension = |critical| {
+        let fields = vec![
+            text(tags::VENDOR_IDENTIFICATION, "somebody"),
+            boolean(tags::CRITICALITY_INDICATOR, critical),
+            structure(tags::VENDOR_EXTENSION, vec![]),
+        ];
+        Some(structure(tags::MESSAGE_EXTENSION, fields))
+    };
+    let second = |critical| Item { extension: extension(critical), ..random(b"2") };
+    let request = client.request(vec![KeySpec::ecdsa(256).item().with_id(b"1"), second(true)]);
+    client.ask(&request).single().is_refused_as_a_whole(reason::FEATURE_NOT_SUPPORTED);
+    assert_eq!(token.objects(), Vec::<String>::new());
+    let request = client.request(vec![random(b"1"), second(false)]);
+    assert!(client.ask(&request).answers.iter().all(|answer| answer.status == 0));
+}
+
+#[test]
+fn an_answer_larger_than_the_client_takes_becomes_a_small_error() {
+    let (_token, _bridge, mut client) = start();
+    let request = |size| Request { maximum_response_size: Some(size), ..Request::new(vec![query_item()]) };
+    let small = client.ask(&request(256));
+    small.single().is_refused(reason::RESPONSE_TOO_LARGE);
+    assert_eq!(small.single().operation, Some(operation::QUERY));
+    assert!(small.size <= 256, "{} bytes", small.size);
+    client.ask(&request(2048)).single().payload();
+    client.ask(&request(8192)).single().payload();
+}
+
+#[test]
+fn nothing_is_made_for_an_answer_that_cannot_be_given() {
+    let (token, _bridge, mut client) = start();
+    let request = Request { maximum_response_size: Some(150), ..client.request(vec![KeySpec::ecdsa(256).item()]) };
+    client.ask(&request).single().is_refused(reason::RESPONSE_TOO_LARGE);
+    assert_eq!(token.objects(), Vec::<String>::new());
+}
+
+#[test]
+fn an_asynchronous_client_is_answered_at_once() {
+    let (_token, _bridge, mut client) = start();
+    let request = client.request(vec![random(b"1")]);
+    let mut fields = request.header().children().to_vec();
+    fields.insert(1, boolean(tags::ASYNCHRONOUS_INDICATOR, true));
+    let header = structure(tags::REQUEST_HEADER, fields);
+    let message = structure(tags::REQUEST_MESSAGE, vec![header, request.items[0].to_node()]);
+    client.ask_node(&message).single().payload();
+}

@@ -1,0 +1,27 @@
+//! The bridge, started on a SoftHSM token for clients that others have published.
+#![forbid(unsafe_code)]
+#![allow(dead_code)] // the shared files offer more than is used here
+
+#[path = "../support/bridge.rs"]
+pub mod bridge;
+#[path = "../support/openssl.rs"]
+pub mod openssl;
+#[path = "../support/scratch.rs"]
+pub mod scratch;
+#[path = "../support/token.rs"]
+pub mod token;
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The program under test: what `CASCADE_HSM_BRIDGE` names, else a debug build of this source tree.
+pub fn program() -> PathBuf {
+    if let Some(path) = env::var_os("CASCADE_HSM_BRIDGE") {
+        return path.into();
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let build = Command::new(env!("CARGO")).args(["build", "--locked", "--quiet"]).current_dir(&root).status();
+    assert!(build.expect("cargo runs").success(), "the bridge does not build");
+    root.join("target/debug/cascade-hsm-bridge")
+}

@@ -1,0 +1,242 @@
+//! Get, Get Attributes, Get Attribute List and Locate on a SoftHSM token; keys are read back by openssl.
+#![forbid(unsafe_code)]
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
+mod support;
+
+use support::key::{KeyPair, public_key, rsa_sha_256, unique_identifier};
+use support::message::{Item, attribute, name_attribute};
+use support::tags::{self, algorithm, format, link, object_type, operation, reason, state, usage};
+use support::ttlv::{Node, Value, enumeration, integer, text};
+use support::{Bridge, Client, KeySpec, Token};
+
+const NOT_THERE: &str = "00112233445566778899AABBCCDDEEFF00112233_priv";
+
+/// Holds that Locate finds these objects and no others.
+fn finds(client: &mut Client, criteria: Vec<Node>, expected: &[&String]) {
+    let mut found = client.locate(criteria.clone());
+    let mut expected: Vec<String> = expected.iter().map(|id| id.to_string()).collect();
+    found.sort();
+    expected.sort();
+    assert_eq!(found, expected, "{criteria:?}");
+}
+
+#[test]
+fn get_answers_an_rsa_key_in_every_format() {
+    let token = Token::create();
+    let bridge = Bridge::start(&token);
+    let mut client = Client::connect(&bridge, &token);
+    let pair = client.create_key_pair(&KeySpec::rsa(2048));
+    let default = public_key(&client.get_public(&pair.public, None)).description();
+    assert!(default.contains("2048 bit"), "{default}");
+    for format in [format::PKCS_1, format::X_509, format::TRANSPARENT_RSA_PUBLIC_KEY] {
+        let block = client.get_public(&pair.public, Some(format));
+        assert_eq!(block.child(tags::KEY_FORMAT_TYPE).as_enumeration(), format);
+        assert_eq!(block.child(tags::CRYPTOGRAPHIC_ALGORITHM).as_enumeration(), algorithm::RSA);
+        assert_eq!(block.child(tags::CRYPTOGRAPHIC_LENGTH).as_integer(), 2048);
+        let key = public_key(&block);
+        assert_eq!(key.description(), default);
+        let material = block.at(&[tags::KEY_VALUE, tags::KEY_MATERIAL]);
+        match format {
+            format::PKCS_1 => assert_eq!(material.as_bytes(), key.pkcs1()),
+            format::X_509 => assert_eq!(material.as_bytes(), key.subject_public_key_info()),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn get_answers_an_ecdsa_key_in_every_format() {
+    let token = Token::create();
+    let bridge = Bridge::start(&token);
+    let mut client = Client::connect(&bridge, &token);
+    for (bits, curve, name) in
+        [(256, tags::curve::P_256, "P-256"), (384, tags::curve::P_384, "P-384"), (521, tags::curve::P_521, "P-521")]
+    {
+        let pair = client.create_key_pair(&KeySpec::ecdsa(bits).named(name));
+        let mut infos = Vec::new();
+        for format in [None, Some(format::RAW), Some(format::X_509)] {
+            let block = client.get_public(&pair.public, format);
+            assert_eq!(block.child(tags::CRYPTOGRAPHIC_ALGORITHM).as_enumeration(), algorithm::ECDSA);
+            assert_eq!(block.child(tags::CRYPTOGRAPHIC_LENGTH).as_integer(), bits);
+            let key = public_key(&block);
+            assert!(key.description().contains(&format!("NIST CURVE: {name}")), "{}", key.description());
+            infos.push(block.at(&[tags::KEY_VALUE, tags::KEY_MATERIAL]).as_bytes().to_vec());
+            assert_eq!(infos[0], key.subject_public_key_info());
+            assert_eq!(infos[0], infos[infos.len() - 1]);
+        }
+        let point_length = 1 + 2 * usize::try_from(bits).unwrap().div_ceil(8);
+        let point = &infos[0][infos[0].len() - point_length..];
+        for (version, format) in
+            [((1, 2), format::TRANSPARENT_ECDSA_PUBLIC_KEY), ((1, 3), format::TRANSPARENT_EC_PUBLIC_KEY)]
+        {
+            client.version = version;
+            let block = client.get_public(&pair.public, Some(format));
+            let material = block.at(&[tags::KEY_VALUE, tags::KEY_MATERIAL]);
+            assert_eq!(material.child(tags::RECOMMENDED_CURVE).as_enumeration(), curve);
+            assert_eq!(material.child(tags::Q_STRING).as_bytes(), point);
+        }
+        client.version = (1, 2);
+    }
+}
+
+#[test]
+fn get_refuses_private_keys_and_formats_that_do_not_fit() {
+    let token = Token::create();
+    let bridge = Bridge::start(&token);
+    let mut client = Client::connect(&bridge, &token);
+    let rsa = client.create_key_pair(&KeySpec::rsa(2048));
+    let ec = client.create_key_pair(&KeySpec::ecdsa(256).named("ec"));
+    let get = |id: &str, format: Option<u32>| {
+        let mut payload = vec![unique_identifier(id)];
+        payload.extend(format.map(|format| enumeration(tags::KEY_FORMAT_TYPE, format)));
+        Item::new(operation::GET, payload)
+    };
+    for format in [None, Some(format::RAW), Some(format::PKCS_1), Some(format::PKCS_8)] {
+        client.call(get(&rsa.private, format)).is_refused(reason::PERMISSION_DENIED);
+    }
+    for (id, format) in [
+        (&rsa.public, format::PKCS_8),
+        (&rsa.public, format::TRANSPARENT_ECDSA_PUBLIC_KEY),
+        (&ec.public, format::PKCS_1),
+        (&ec.public, format::TRANSPARENT_RSA_PUBLIC_KEY),
+        (&ec.public, 0x8000_0001),
+    ] {
+        client.call(get(id, Some(format))).is_refused(reason::KEY_FORMAT_TYPE_NOT_SUPPORTED);
+    }
+    client.call(get(NOT_THERE, None)).is_refused(reason::ITEM_NOT_FOUND);
+}
+
+#[test]
+fn get_derives_a_public_key_that_the_token_no_longer_keeps() {
+    let token = Token::create();
+    let bridge = Bridge::start(&token);
+    let mut client = Client::connect(&bridge, &token);
+    let pair = client.create_key_pair(&KeySpec::rsa(2048));
+    let before = public_key(&client.get_public(&pair.public, None)).description();
+    let id = pair.public.strip_suffix("_pub").unwrap();
+    token.pkcs11_tool(&["--delete-object", "--type", "pubkey", "--id", id]);
+    let after = public_key(&client.get_public(&pair.public, None)).description();
+    assert_eq!(before, after);
+    client.on_object(operation::DESTROY, &pair.private);
+    client.on_object(operation::DESTROY, &pair.public);
+    assert_eq!(token.objects(), Vec::<String>::new());
+}
+
+#[test]
+fn get_attributes_tells_what_the_list_promises() {
+    let token = Token::create();
+    let bridge = Bridge::start(&token);
+    let mut client = Client::connect(&bridge, &token);
+    let KeyPair { private, public } = client.create_key_pair(&KeySpec::rsa(2048));
+    for (id, object, mask, link, partner, name) in [
+        (&private, object_type::PRIVATE_KEY, usage::SIGN, link::PUBLIC_KEY, &public, "example-pri"),
+        (&public, object_type::PUBLIC_KEY, usage::VERIFY, link::PRIVATE_KEY, &private, "example-pub"),
+    ] {
+        assert_eq!(client.attribute(id, "Unique Identifier"), Value::TextString(id.to_string()));
+        assert_eq!(client.attribute(id, "Object Type"), Value::Enumeration(object));
+        assert_eq!(client.attribute(id, "Cryptographic Algorithm"), Value::Enumeration(algorithm::RSA));
+        assert_eq!(client.attribute(id, "Cryptographic Length"), Value::Integer(2048));
+        assert_eq!(client.attribute(id, "Cryptographic Usage Mask"), Value::Integer(mask));
+        assert_eq!(client.attribute(id, "State"), Value::Enumeration(state::ACTIVE));
+        assert_eq!(client.name_of(id), name);
+        let expected = vec![enumeration(tags::LINK_TYPE, link), text(tags::LINKED_OBJECT_IDENTIFIER, partner)];
+        assert_eq!(client.attribute(id, "Link"), Value::Structure(expected));
+
+        let all: Vec<String> = client.attributes(id, &[]).into_iter().map(|(name, _)| name).collect();
+        let list = client.ok(operation::GET_ATTRIBUTE_LIST, vec![unique_identifier(id)]);
+        let list: Vec<&str> = list.all(tags::ATTRIBUTE_NAME).iter().map(|name| name.as_text()).collect();
+        assert_eq!(all, list);
+        assert!(list.len() >= 8, "{list:?}");
+    }
+    assert_eq!(client.attributes(&private, &["Lease Time", "x-nothing"]), []);
+    let twice =
+        vec![unique_identifier(&private), text(tags::ATTRIBUTE_NAME, "State"), text(tags::ATTRIBUTE_NAME, "State")];
+    client.call(Item::new(operation::GET_ATTRIBUTES, twice)).is_refused(reason::INVALID_MESSAGE);
+    for operation in [operation::GET_ATTRIBUTES, operation::GET_ATTRIBUTE_LIST] {
+        client.call(Item::new(operation, vec![unique_identifier(NOT_THERE)])).is_refused(reason::ITEM_NOT_FOUND);
+    }
+}
+
+#[test]
+fn locate_finds_by_every_criterion() {
+    let token = Token::create();
+    let bridge = Bridge::start(&token);
+    let mut client = Client::connect(&bridge, &token);
+    let rsa = client.create_key_pair(&KeySpec::rsa(2048).named("rsa"));
+    let p256 = client.create_key_pair(&KeySpec::ecdsa(256).named("p256"));
+    let p384 = client.create_key_pair(&KeySpec::ecdsa(384).named("p384"));
+
+    let object = |kind| attribute("Object Type", Value::Enumeration(kind));
+    let of = |algorithm| attribute("Cryptographic Algorithm", Value::Enumeration(algorithm));
+    let long = |length| attribute("Cryptographic Length", Value::Integer(length));
+    let identified = |id: &str| attribute("Unique Identifier", Value::TextString(id.to_string()));
+    let linked = |kind, id: &str| {
+        let fields = vec![enumeration(tags::LINK_TYPE, kind), text(tags::LINKED_OBJECT_IDENTIFIER, id)];
+        attribute("Link", Value::Structure(fields))
+    };
+    let pairs = [&rsa, &p256, &p384];
+    finds(&mut client, vec![], &pairs.map(|pair| [&pair.private, &pair.public]).concat());
+    finds(&mut client, vec![name_attribute("rsa-pri")], &[&rsa.private]);
+    finds(&mut client, vec![identified(&p256.public)], &[&p256.public]);
+    finds(&mut client, vec![object(object_type::PRIVATE_KEY)], &pairs.map(|pair| &pair.private));
+    finds(&mut client, vec![of(algorithm::ECDSA), long(256)], &[&p256.private, &p256.public]);
+    finds(&mut client, vec![object(object_type::PUBLIC_KEY), of(algorithm::RSA)], &[&rsa.public]);
+    finds(&mut client, vec![linked(link::PUBLIC_KEY, &p384.public)], &[&p384.private]);
+    finds(&mut client, vec![linked(link::PRIVATE_KEY, &p384.private)], &[&p384.public]);
+    finds(&mut client, vec![name_attribute("rsa-pri"), object(object_type::PUBLIC_KEY)], &[]);
+    finds(&mut client, vec![name_attribute("nobody")], &[]);
+    finds(&mut client, vec![long(4096)], &[]);
+
+    let unknown = vec![attribute("No Such Attribute", Value::Integer(1))];
+    client.call(Item::new(operation::LOCATE, unknown)).is_refused(reason::INVALID_FIELD);
+}
+
+#[test]
+fn locate_gives_out_its_finds_in_portions() {
+    let token = Token::create();
+    let bridge = Bridge::start(&token);
+    let mut client = Client::connect(&bridge, &token);
+    for number in 0..3 {
+        client.create_key_pair(&KeySpec::ecdsa(256).named(&number.to_string()));
+    }
+    let all = client.locate(vec![]);
+    assert_eq!(all.len(), 6);
+    assert_eq!(client.locate(vec![integer(tags::MAXIMUM_ITEMS, 2)]), all[..2]);
+    client.version = (1, 3);
+    let portion = vec![integer(tags::MAXIMUM_ITEMS, 2), integer(tags::OFFSET_ITEMS, 3)];
+    assert_eq!(client.locate(portion), all[3..5]);
+    assert_eq!(client.locate(vec![integer(tags::OFFSET_ITEMS, 6)]), Vec::<String>::new());
+    client.version = (1, 2);
+    let early = Item::new(operation::LOCATE, vec![integer(tags::OFFSET_ITEMS, 3)]);
+    client.call(early).is_refused(reason::INVALID_FIELD);
+}
+
+#[test]
+fn identifiers_are_hex_in_either_case_and_bare_ones_mean_the_public_key() {
+    let token = Token::create();
+    let bridge = Bridge::start(&token);
+    let mut client = Client::connect(&bridge, &token);
+    let pair = client.create_key_pair(&KeySpec::ecdsa(256));
+    let block = client.get_public(&pair.public, None);
+    let bare = pair.public.strip_suffix("_pub").unwrap();
+    for spelling in [bare.to_string(), bare.to_lowercase(), format!("{}_pub", bare.to_lowercase())] {
+        let answer = client.ok(operation::GET, vec![unique_identifier(&spelling)]);
+        assert_eq!(*answer.at(&[tags::PUBLIC_KEY, tags::KEY_BLOCK]), block, "{spelling}");
+    }
+}
+
+#[test]
+fn keys_made_by_others_are_served_like_our_own() {
+    let token = Token::create();
+    token.pkcs11_tool(&["--keypairgen", "--key-type", "rsa:2048", "--label", "foreign", "--id", "0a0b"]);
+    let bridge = Bridge::start(&token);
+    let mut client = Client::connect(&bridge, &token);
+    let mut found = client.locate(vec![name_attribute("foreign")]);
+    found.sort();
+    assert_eq!(found, ["0A0B_priv", "0A0B_pub"]);
+    let key = public_key(&client.get_public("0A0B_pub", None));
+    let signature = client.sign("0A0B_priv", rsa_sha_256(), b"data");
+    assert!(key.verifies(support::openssl::Scheme::Digest("-sha256"), b"data", &signature));
+    assert_eq!(client.attribute("0A0B_priv", "State"), Value::Enumeration(state::ACTIVE));
+}

@@ -1,0 +1,155 @@
+//! PINs, passwords and key material reach neither the log, at its most talkative, nor the text of an error.
+#![forbid(unsafe_code)]
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
+mod support;
+
+use std::process::Command;
+
+use support::bridge::Options;
+use support::key::{ecdsa_sha_256, public_key, rsa_sha_256, sign_item, unique_identifier};
+use support::message::{Item, Request, authentication, name_attribute};
+use support::scratch::Scratch;
+use support::tags::{self, format, operation, query, reason};
+use support::ttlv::{Node, bytes, enumeration, integer, malformed, structure, text};
+use support::{Bridge, Client, KeySpec, Token};
+
+const WRONG_PASSWORD: &str = "wrong-6604-password";
+
+/// Holds that `text` has the secret in none of the ways in which programs print bytes.
+fn does_not_hold(text: &str, secret: &[u8], what: &str) {
+    let hex = |between: &str| secret.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(between);
+    let lower = text.to_lowercase();
+    let decimal = secret.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
+    for spelling in [hex(""), hex(" "), hex(":"), hex(", "), decimal] {
+        assert!(!lower.contains(&spelling), "{what} is there as {spelling}");
+    }
+    if let Ok(plain) = std::str::from_utf8(secret) {
+        assert!(!text.contains(plain), "{what} is there");
+    }
+}
+
+/// An EC key made outside the token and put into it, so that its private number is known: (identifier, number).
+fn known_key(token: &Token) -> (String, Vec<u8>) {
+    let directory = Scratch::new("known");
+    let pem = directory.path().join("key.pem");
+    let mut command = Command::new("openssl");
+    command.args(["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out"]).arg(&pem);
+    assert!(command.output().unwrap().status.success());
+    let der = directory.path().join("key.der");
+    let mut command = Command::new("openssl");
+    command.args(["ec", "-outform", "DER", "-in"]).arg(&pem).arg("-out").arg(&der);
+    assert!(command.output().unwrap().status.success());
+    // ECPrivateKey (RFC 5915): SEQUENCE, version, OCTET STRING of 32 bytes.
+    let number = std::fs::read(&der).unwrap()[7..39].to_vec();
+    let file = der.to_str().unwrap();
+    token.pkcs11_tool(&["--write-object", file, "--type", "privkey", "--id", "77", "--label", "known", "--usage-sign"]);
+    ("77_priv".to_string(), number)
+}
+
+#[test]
+fn secrets_stay_out_of_logs_and_error_texts() {
+    let token = Token::create();
+    let (known, number) = known_key(&token);
+    let bridge = Bridge::start_with(&token, Options { log_level: Some("trace"), ..Options::default() });
+    let mut client = Client::connect(&bridge, &token);
+    let mut texts = Vec::new();
+    let mut random = Vec::new();
+
+    // What succeeds.
+    for spec in [KeySpec::rsa(2048), KeySpec::ecdsa(256)] {
+        let pair = client.create_key_pair(&spec);
+        public_key(&client.get_public(&pair.public, None));
+        client.on_object(operation::ACTIVATE, &pair.private);
+        client.call(Client::rename_item(&pair.private, "renamed")).payload();
+        client.attributes(&pair.private, &[]);
+        client.locate(vec![name_attribute("renamed")]);
+        let parameters = if spec.length == Some(256) { ecdsa_sha_256() } else { rsa_sha_256() };
+        client.sign(&pair.private, parameters, b"data");
+        random.push(client.random(32));
+        client.revoke(&pair.private);
+        client.on_object(operation::DESTROY, &pair.private);
+        client.on_object(operation::DESTROY, &pair.public);
+    }
+    client.sign(&known, ecdsa_sha_256(), b"data");
+
+    // What is refused.
+    let get = |format: u32| vec![unique_identifier(&known), enumeration(tags::KEY_FORMAT_TYPE, format)];
+    let mut refused = vec![
+        Item::new(operation::GET, vec![unique_identifier(&known)]),
+        sign_item("00_priv", rsa_sha_256(), b"data"),
+        sign_item(&known, rsa_sha_256(), b"data"),
+        KeySpec::ecdsa(255).item(),
+        Item::new(operation::CREATE, vec![text(tags::PASSWORD, &token.pin)]),
+        Item::new(operation::LOCATE, vec![integer(0x42_0FFF, 1)]),
+        Item::new(operation::LOCATE, vec![malformed(tags::MAXIMUM_ITEMS, 2, 3, &[0; 8])]),
+        Item::new(operation::LOCATE, vec![text(tags::PASSWORD, &token.pin)]),
+        Item::new(operation::GET, vec![bytes(tags::UNIQUE_IDENTIFIER, token.pin.as_bytes())]),
+    ];
+    refused.extend([format::RAW, 0x04, 0x06, 0x0E].map(|format| Item::new(operation::GET, get(format))));
+    for item in refused {
+        let answer = client.call(item);
+        assert_eq!(answer.status, 1, "{answer:?}");
+        texts.extend(answer.message);
+    }
+
+    // Who is refused, before and with other tokens.
+    for (label, pin) in [(token.label.as_str(), WRONG_PASSWORD), ("nobody", WRONG_PASSWORD), (&token.pin, &token.label)]
+    {
+        let mut stranger = Client::connect_as(&bridge, Some((label, pin)));
+        for operation in [operation::LOCATE, operation::RNG_RETRIEVE] {
+            let answer = stranger.call(Item::new(operation, vec![]));
+            texts.extend(answer.message);
+        }
+    }
+
+    // Headers that go wrong behind, in and before the credential.
+    let good =
+        client.request(vec![Item::new(operation::QUERY, vec![enumeration(tags::QUERY_FUNCTION, query::OBJECTS)])]);
+    let with_header = |change: &dyn Fn(&mut Vec<Node>)| {
+        let mut fields = good.header().children().to_vec();
+        change(&mut fields);
+        structure(tags::REQUEST_MESSAGE, vec![structure(tags::REQUEST_HEADER, fields), good.items[0].to_node()])
+    };
+    let credential = authentication(&token.label, &token.pin);
+    let odd_password = Node { tag: tags::PASSWORD, ..bytes(0, token.pin.as_bytes()) };
+    let odd_value = structure(tags::CREDENTIAL_VALUE, vec![text(tags::USERNAME, &token.label), odd_password]);
+    let odd = structure(tags::CREDENTIAL, vec![enumeration(tags::CREDENTIAL_TYPE, 1), odd_value]);
+    for message in [
+        with_header(&|fields| drop(fields.pop())),
+        with_header(&|fields| fields.swap(1, 2)),
+        with_header(&|fields| fields.insert(1, credential.clone())),
+        with_header(&|fields| fields.insert(1, integer(0x42_0FFF, 1))),
+        with_header(&|fields| fields[1] = structure(tags::AUTHENTICATION, vec![odd.clone()])),
+        with_header(&|fields| fields[1] = text(tags::AUTHENTICATION, &token.pin)),
+        with_header(&|fields| fields.insert(1, text(tags::PASSWORD, &token.pin))),
+    ] {
+        let response = client.ask_node(&message);
+        response.single().is_refused_as_a_whole(response.single().reason.unwrap());
+        texts.extend(response.single().message.clone());
+    }
+    // A frame that is none, in the middle of which the PIN stands.
+    let mut spoilt = Request::new(vec![]).login(&token.label, &token.pin).encode();
+    spoilt[3] = 8;
+    client.send(&spoilt);
+    client.receive().expect("an answer");
+    Client::connect(&bridge, &token)
+        .call(Item::new(operation::CREATE, vec![]))
+        .is_refused(reason::OPERATION_NOT_SUPPORTED);
+
+    let (status, log) = bridge.stop();
+    assert!(status.success(), "{status}");
+    assert!(log.contains("TRACE"), "the log is not at the level asked for");
+    texts.push(log);
+    for text in &texts {
+        does_not_hold(text, token.pin.as_bytes(), "the PIN");
+        does_not_hold(text, WRONG_PASSWORD.as_bytes(), "a wrong password");
+        does_not_hold(text, &number, "a private key");
+        random.iter().for_each(|random| does_not_hold(text, random, "random data"));
+    }
+    // What a client is told names fields of KMIP, not files of the server.
+    texts.pop();
+    for text in &texts {
+        assert!(!text.contains('/') && !text.contains(&token.label), "{text}");
+    }
+}

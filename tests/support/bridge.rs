@@ -1,0 +1,173 @@
+//! The program under test, started on a token with a configuration, a state directory and a port of its own.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+use super::scratch::Scratch;
+use super::token::Token;
+
+/// Long enough for a loaded machine; reached only when something is wrong.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What differs from the plainest configuration.
+#[derive(Default)]
+pub struct Options {
+    /// Another module than SoftHSM's own.
+    pub module: Option<PathBuf>,
+    /// The log level, else "info".
+    pub log_level: Option<&'static str>,
+    /// Further lines of `[server]`.
+    pub server: String,
+    /// Further lines of `[pkcs11]`.
+    pub pkcs11: String,
+    /// Further variables of the environment.
+    pub environment: Vec<(&'static str, PathBuf)>,
+}
+
+/// A running bridge; killed on drop, its log shown if the test failed.
+pub struct Bridge {
+    pub address: SocketAddr,
+    child: Child,
+    directory: Scratch,
+}
+
+impl Bridge {
+    pub fn start(token: &Token) -> Bridge {
+        Bridge::start_with(token, Options::default())
+    }
+
+    pub fn start_with(token: &Token, options: Options) -> Bridge {
+        let directory = Scratch::new("bridge");
+        let state = directory.path().join("state");
+        fs::create_dir(&state).expect("a state directory");
+        let config = format!(
+            "version = \"v1\"\n\n[pkcs11]\nlib-path = {module:?}\n{pkcs11}\n\n[server]\naddr = \"127.0.0.1:0\"\n{server}\n\n\
+             [daemon]\nlog-level = {level:?}\nlog-target = {{ type = \"stderr\" }}\n",
+            module = options.module.unwrap_or_else(Token::module),
+            pkcs11 = options.pkcs11,
+            server = options.server,
+            level = options.log_level.unwrap_or("info"),
+        );
+        let config = directory.file("config.toml", config);
+        let log = fs::File::create(directory.path().join("log")).expect("a file for the log");
+        let child = Command::new(super::program())
+            .arg("--config")
+            .arg(config)
+            .env("SOFTHSM2_CONF", token.conf())
+            .env("STATE_DIRECTORY", &state)
+            .env_remove("LISTEN_FDS")
+            .env_remove("NOTIFY_SOCKET")
+            .envs(options.environment)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a second handle of the log"))
+            .stderr(log)
+            .spawn()
+            .expect("the bridge starts");
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut bridge = Bridge { address: nowhere, child, directory };
+        bridge.address = bridge.wait_until_it_listens();
+        bridge
+    }
+
+    /// The address in the log line that says where it listens.
+    fn wait_until_it_listens(&mut self) -> SocketAddr {
+        let since = Instant::now();
+        loop {
+            let log = self.log();
+            if let Some(address) = log.split_once("listening on ").and_then(|(_, rest)| address(rest)) {
+                return address;
+            }
+            if let Some(status) = self.child.try_wait().expect("the bridge can be waited for") {
+                panic!("the bridge ended instead of listening: {status}");
+            }
+            assert!(since.elapsed() < PATIENCE, "the bridge does not say where it listens");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Everything that it has written to standard output and standard error.
+    pub fn log(&self) -> String {
+        let bytes = fs::read(self.directory.path().join("log")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// The certificate that it made for itself.
+    pub fn certificate(&self) -> PathBuf {
+        self.state_dir().join("server.crt")
+    }
+
+    pub fn state_dir(&self) -> PathBuf {
+        self.directory.path().join("state")
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether the process is still the one that was started.
+    pub fn is_alive(&mut self) -> bool {
+        self.child.try_wait().expect("the bridge can be waited for").is_none()
+    }
+
+    /// Open file descriptors.
+    pub fn descriptors(&self) -> usize {
+        self.count("fd")
+    }
+
+    /// Threads, the main one included.
+    pub fn threads(&self) -> usize {
+        self.count("task")
+    }
+
+    /// Resident memory in KiB.
+    pub fn resident(&self) -> u64 {
+        let status = fs::read_to_string(self.proc().join("status")).expect("the status of the process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        line.trim().trim_end_matches(" kB").parse().expect("a number of kB")
+    }
+
+    /// Asks it to end, as a service manager does, and waits for it to have ended.
+    pub fn stop(mut self) -> (ExitStatus, String) {
+        self.signal("TERM");
+        let since = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("the bridge can be waited for") {
+                return (status, self.log());
+            }
+            assert!(since.elapsed() < PATIENCE, "the bridge does not end after SIGTERM");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();
+        assert!(status.expect("kill runs").success());
+    }
+
+    fn count(&self, what: &str) -> usize {
+        fs::read_dir(self.proc().join(what)).expect("the process is there").count()
+    }
+
+    fn proc(&self) -> PathBuf {
+        Path::new("/proc").join(self.pid().to_string())
+    }
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("--- log of the bridge\n{}---", self.log());
+        }
+    }
+}
+
+/// The socket address at the beginning of `text`, if the line is complete.
+fn address(text: &str) -> Option<SocketAddr> {
+    let (line, _) = text.split_once('\n')?;
+    line.split_whitespace().next()?.trim_end_matches([',', ';', '.']).parse().ok()
+}

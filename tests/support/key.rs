@@ -1,0 +1,185 @@
+//! Key pairs through KMIP: what is asked for, what is done with them.
+
+use super::client::Client;
+use super::message::{Item, attribute, name_attribute};
+use super::openssl::PublicKey;
+use super::tags::{self, algorithm, format, hash, operation, padding, usage};
+use super::ttlv::{Node, Value, bytes, enumeration, integer, structure, text};
+
+/// What to ask of Create Key Pair.
+pub struct KeySpec {
+    pub algorithm: u32,
+    pub length: Option<i32>,
+    pub curve: Option<u32>,
+    pub private_name: String,
+    pub public_name: String,
+}
+
+/// The identifiers of the two halves.
+#[derive(Clone, Debug)]
+pub struct KeyPair {
+    pub private: String,
+    pub public: String,
+}
+
+impl KeySpec {
+    pub fn rsa(bits: i32) -> KeySpec {
+        KeySpec::new(algorithm::RSA, Some(bits), None)
+    }
+
+    pub fn ecdsa(bits: i32) -> KeySpec {
+        KeySpec::new(algorithm::ECDSA, Some(bits), None)
+    }
+
+    pub fn new(algorithm: u32, length: Option<i32>, curve: Option<u32>) -> KeySpec {
+        let (private_name, public_name) = ("example-pri".to_string(), "example-pub".to_string());
+        KeySpec { algorithm, length, curve, private_name, public_name }
+    }
+
+    pub fn named(mut self, name: &str) -> KeySpec {
+        self.private_name = format!("{name}-pri");
+        self.public_name = format!("{name}-pub");
+        self
+    }
+
+    pub fn item(&self) -> Item {
+        let mut common = vec![attribute("Cryptographic Algorithm", Value::Enumeration(self.algorithm))];
+        common.extend(self.length.map(|length| attribute("Cryptographic Length", Value::Integer(length))));
+        common.extend(self.curve.map(|curve| {
+            let domain = vec![enumeration(tags::RECOMMENDED_CURVE, curve)];
+            attribute("Cryptographic Domain Parameters", Value::Structure(domain))
+        }));
+        let half =
+            |name: &str, mask| vec![name_attribute(name), attribute("Cryptographic Usage Mask", Value::Integer(mask))];
+        let payload = vec![
+            structure(tags::COMMON_TEMPLATE_ATTRIBUTE, common),
+            structure(tags::PRIVATE_KEY_TEMPLATE_ATTRIBUTE, half(&self.private_name, usage::SIGN)),
+            structure(tags::PUBLIC_KEY_TEMPLATE_ATTRIBUTE, half(&self.public_name, usage::VERIFY)),
+        ];
+        Item::new(operation::CREATE_KEY_PAIR, payload)
+    }
+}
+
+pub fn unique_identifier(id: &str) -> Node {
+    text(tags::UNIQUE_IDENTIFIER, id)
+}
+
+/// Cryptographic Parameters for a signature, in the order of the standard.
+pub fn parameters(padding: Option<u32>, hash: Option<u32>, algorithm: Option<u32>) -> Node {
+    let mut fields = Vec::new();
+    fields.extend(padding.map(|value| enumeration(tags::PADDING_METHOD, value)));
+    fields.extend(hash.map(|value| enumeration(tags::HASHING_ALGORITHM, value)));
+    fields.extend(algorithm.map(|value| enumeration(tags::CRYPTOGRAPHIC_ALGORITHM, value)));
+    structure(tags::CRYPTOGRAPHIC_PARAMETERS, fields)
+}
+
+/// What Cascade sends with an RSA key.
+pub fn rsa_sha_256() -> Node {
+    parameters(Some(padding::PKCS1_V1_5), Some(hash::SHA_256), Some(algorithm::RSA))
+}
+
+/// What Cascade sends with an ECDSA key.
+pub fn ecdsa_sha_256() -> Node {
+    parameters(None, Some(hash::SHA_256), Some(algorithm::ECDSA))
+}
+
+pub fn sign_item(id: &str, parameters: Node, data: &[u8]) -> Item {
+    Item::new(operation::SIGN, vec![unique_identifier(id), parameters, bytes(tags::DATA, data)])
+}
+
+/// The public key of a Key Block, in whatever format it came.
+pub fn public_key(block: &Node) -> PublicKey {
+    let material = block.at(&[tags::KEY_VALUE, tags::KEY_MATERIAL]);
+    match block.child(tags::KEY_FORMAT_TYPE).as_enumeration() {
+        format::PKCS_1 => PublicKey::from_pkcs1(material.as_bytes()),
+        format::RAW | format::X_509 => PublicKey::from_subject_public_key_info(material.as_bytes()),
+        format::TRANSPARENT_RSA_PUBLIC_KEY => {
+            let exponent = material.child(tags::PUBLIC_EXPONENT);
+            PublicKey::from_rsa(material.child(tags::MODULUS).as_bytes(), exponent.as_bytes())
+        }
+        other => panic!("Key Format Type {other:#x}"),
+    }
+}
+
+impl Client {
+    pub fn create_key_pair(&mut self, spec: &KeySpec) -> KeyPair {
+        let answer = self.call(spec.item());
+        let payload = answer.payload();
+        KeyPair {
+            private: payload.child(tags::PRIVATE_KEY_UNIQUE_IDENTIFIER).as_text().to_string(),
+            public: payload.child(tags::PUBLIC_KEY_UNIQUE_IDENTIFIER).as_text().to_string(),
+        }
+    }
+
+    /// The signature over `data`.
+    pub fn sign(&mut self, id: &str, parameters: Node, data: &[u8]) -> Vec<u8> {
+        let answer = self.call(sign_item(id, parameters, data));
+        let payload = answer.payload();
+        assert_eq!(payload.child(tags::UNIQUE_IDENTIFIER).as_text(), id);
+        payload.child(tags::SIGNATURE_DATA).as_bytes().to_vec()
+    }
+
+    /// The Key Block of a public key, in the format asked for.
+    pub fn get_public(&mut self, id: &str, format: Option<u32>) -> Node {
+        let mut payload = vec![unique_identifier(id)];
+        payload.extend(format.map(|format| enumeration(tags::KEY_FORMAT_TYPE, format)));
+        let answer = self.ok(operation::GET, payload);
+        assert_eq!(answer.child(tags::OBJECT_TYPE).as_enumeration(), tags::object_type::PUBLIC_KEY);
+        assert_eq!(answer.child(tags::UNIQUE_IDENTIFIER).as_text(), id);
+        answer.at(&[tags::PUBLIC_KEY, tags::KEY_BLOCK]).clone()
+    }
+
+    /// Activate, Destroy and the like: an identifier in, the same identifier out.
+    pub fn on_object(&mut self, operation: u32, id: &str) {
+        let payload = self.ok(operation, vec![unique_identifier(id)]);
+        assert_eq!(payload.child(tags::UNIQUE_IDENTIFIER).as_text(), id);
+    }
+
+    pub fn rename_item(id: &str, name: &str) -> Item {
+        Item::new(operation::MODIFY_ATTRIBUTE, vec![unique_identifier(id), name_attribute(name)])
+    }
+
+    pub fn locate(&mut self, criteria: Vec<Node>) -> Vec<String> {
+        let payload = self.ok(operation::LOCATE, criteria);
+        payload.all(tags::UNIQUE_IDENTIFIER).iter().map(|id| id.as_text().to_string()).collect()
+    }
+
+    /// The attributes of that name, or all without one.
+    pub fn attributes(&mut self, id: &str, names: &[&str]) -> Vec<(String, Value)> {
+        let mut payload = vec![unique_identifier(id)];
+        payload.extend(names.iter().map(|name| text(tags::ATTRIBUTE_NAME, name)));
+        let answer = self.ok(operation::GET_ATTRIBUTES, payload);
+        assert_eq!(answer.child(tags::UNIQUE_IDENTIFIER).as_text(), id);
+        let pair = |node: &&Node| {
+            let name = node.child(tags::ATTRIBUTE_NAME).as_text().to_string();
+            (name, node.child(tags::ATTRIBUTE_VALUE).value.clone())
+        };
+        answer.all(tags::ATTRIBUTE).iter().map(pair).collect()
+    }
+
+    /// The value of an attribute that the object has once.
+    pub fn attribute(&mut self, id: &str, name: &str) -> Value {
+        let mut found = self.attributes(id, &[name]);
+        assert_eq!(found.len(), 1, "{name} of {id}: {found:?}");
+        assert_eq!(found[0].0, name);
+        found.remove(0).1
+    }
+
+    pub fn name_of(&mut self, id: &str) -> String {
+        match self.attribute(id, "Name") {
+            Value::Structure(fields) => fields[0].as_text().to_string(),
+            other => panic!("a Name that is no structure: {other:?}"),
+        }
+    }
+
+    pub fn revoke(&mut self, id: &str) {
+        let reason = structure(tags::REVOCATION_REASON, vec![enumeration(tags::REVOCATION_REASON_CODE, 6)]);
+        let payload = self.ok(operation::REVOKE, vec![unique_identifier(id), reason]);
+        assert_eq!(payload.child(tags::UNIQUE_IDENTIFIER).as_text(), id);
+    }
+
+    pub fn random(&mut self, length: i32) -> Vec<u8> {
+        let payload = self.ok(operation::RNG_RETRIEVE, vec![integer(tags::DATA_LENGTH, length)]);
+        payload.child(tags::DATA).as_bytes().to_vec()
+    }
+}

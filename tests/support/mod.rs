@@ -1,0 +1,29 @@
+//! What the integration tests share: a SoftHSM token of their own, the bridge started on it, a KMIP client written from
+//! the standard and not from the product's code, and the tools that judge what comes back.
+#![forbid(unsafe_code)]
+#![allow(dead_code, unused_imports)] // every test file is a program of its own and uses its own part of this
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
+pub mod bridge;
+pub mod client;
+pub mod key;
+pub mod message;
+pub mod openssl;
+pub mod scratch;
+pub mod spy;
+pub mod tags;
+pub mod token;
+pub mod ttlv;
+
+use std::path::PathBuf;
+
+pub use bridge::Bridge;
+pub use client::Client;
+pub use key::KeySpec;
+pub use message::{Answer, Item, Request, Response};
+pub use token::Token;
+
+/// The program under test.
+pub fn program() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_cascade-hsm-bridge"))
+}
