@@ -202,7 +202,7 @@ impl Connection<'_> {
             End::Broken(_) | End::Unanswered(_) | End::Handshake(_) => return,
             End::Refused(_) => (DISCARDED, self.shared.settings.request_timeout),
             End::ClosedByService | End::Tls(_) => (DISCARDED_UNKNOWN, CLOSING_PAUSE),
-            // Nothing was written that the peer still has to read: only what is there already is taken, without waiting.
+            // The peer has nothing on its way that it knows will be served: what is there already is taken, without waiting.
             End::ClosedByPeer | End::Idle | End::SlowRequest | End::Stopping => (DISCARDED_UNKNOWN, Duration::ZERO),
         };
         self.tls.send_close_notify();
