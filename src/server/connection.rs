@@ -4,7 +4,7 @@
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::{Level, debug, log};
 use rustls::ServerConnection;
@@ -17,14 +17,14 @@ use super::places::Open;
 use crate::bridge::{After, Peer};
 use crate::ttlv::{self, FrameError};
 
-/// How long the closing of a connection may wait for a peer that does nothing.
+/// How long a connection that closes waits for a peer that does nothing.
 const CLOSING_PAUSE: Duration = Duration::from_secs(1);
 
 /// How much a peer may go on sending after its connection was refused, in bytes. Someone whose message is a few times too
 /// large is still to read why; someone who sends for ever is not.
 const DISCARDED: u64 = 16 * 1024 * 1024;
 
-/// The same before it has shown that it speaks TLS.
+/// The same where nothing large is to be expected, or no one that speaks TLS.
 const DISCARDED_UNKNOWN: u64 = 64 * 1024;
 
 /// Serves `open` until it ends.
@@ -198,32 +198,34 @@ impl Connection<'_> {
     /// Closes the connection so that the peer reads what was sent to it last.
     fn close(&mut self, end: &End) {
         self.open.set_in_hand(false);
-        let socket = self.stream.socket();
-        let (discarded, allowed, sending) = match end {
+        let (discarded, allowed) = match end {
             End::Broken(_) | End::Unanswered(_) | End::Handshake(_) => return,
-            End::Refused(_) => (DISCARDED, self.shared.settings.request_timeout, Shutdown::Write),
-            End::Tls(_) => (DISCARDED_UNKNOWN, CLOSING_PAUSE, Shutdown::Write),
-            End::ClosedByService => (DISCARDED_UNKNOWN, CLOSING_PAUSE, Shutdown::Write),
-            // Only what is there already is read, without waiting.
-            End::ClosedByPeer | End::Idle | End::SlowRequest | End::Stopping => {
-                (DISCARDED_UNKNOWN, CLOSING_PAUSE, Shutdown::Both)
-            }
+            End::Refused(_) => (DISCARDED, self.shared.settings.request_timeout),
+            End::ClosedByService | End::Tls(_) => (DISCARDED_UNKNOWN, CLOSING_PAUSE),
+            // The peer has nothing on its way that it knows will be served: what is there already is taken, without waiting.
+            End::ClosedByPeer | End::Idle | End::SlowRequest | End::Stopping => (DISCARDED_UNKNOWN, Duration::ZERO),
         };
         self.tls.send_close_notify();
         self.stream.allow_writing(CLOSING_PAUSE);
         let _ = self.flush();
-        if socket.shutdown(sending).is_err() || self.shared.places.is_stopping() {
-            return;
+        let waits = !allowed.is_zero() && !self.shared.places.is_stopping();
+        if self.stream.socket().shutdown(if waits { Shutdown::Write } else { Shutdown::Both }).is_ok() {
+            self.discard(discarded, allowed.max(CLOSING_PAUSE));
         }
-        // A socket that is closed with unread data resets the connection, and a reset discards what the peer has not read yet:
-        // the answer. So what it still sends is read, until it has had the answer and closes.
-        self.stream.allow_reading(allowed);
-        let mut left = discarded;
+    }
+
+    /// Reads what the peer still sends, up to so many bytes, until it closes or pauses.
+    ///
+    /// A socket that is closed with unread data resets the connection, and a reset takes away what the peer has not read yet:
+    /// the answer. A peer that was still sending gets to read it this way.
+    fn discard(&mut self, mut bytes: u64, allowed: Duration) {
+        let since = Instant::now();
         let mut scratch = [0; 8192];
-        while let Ok(read @ 1..) = self.stream.read(&mut scratch) {
-            left = left.saturating_sub(read as u64);
-            if left == 0 {
-                break;
+        while bytes > 0 {
+            self.stream.allow_reading(CLOSING_PAUSE.min(allowed.saturating_sub(since.elapsed())));
+            match self.stream.read(&mut scratch) {
+                Ok(read @ 1..) => bytes = bytes.saturating_sub(read as u64),
+                _ => return,
             }
         }
     }
