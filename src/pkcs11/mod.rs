@@ -44,8 +44,8 @@ pub use tokens::Tokens;
 pub struct Settings {
     /// The vendor's shared library.
     pub lib_path: PathBuf,
-    /// Most sessions lent at once by one token, 1 or more; one more is kept open beside them. The token's own limit
-    /// holds too.
+    /// Most sessions open at once with one token, 1 or more. One of them keeps the login and works only where there may be no
+    /// other; the token's own limit holds too.
     pub max_sessions: u32,
     /// How long a request waits for a session when all are lent.
     pub session_timeout: Duration,

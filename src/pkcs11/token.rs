@@ -302,13 +302,14 @@ impl Token {
     }
 }
 
-/// How many sessions may be lent: what the token allows, less the anchor, and no more than `wished`.
-fn places(info: &TokenInfo, wished: u32) -> u32 {
+/// How many sessions may be lent: what the token and the operator allow, less the anchor.
+fn places(info: &TokenInfo, allowed: u32) -> u32 {
     [info.max_sessions, info.max_rw_sessions]
         .into_iter()
         .flatten()
-        .map(|most| u32::try_from(most.saturating_sub(1)).unwrap_or(u32::MAX))
-        .fold(wished.max(1), u32::min)
+        .map(|most| u32::try_from(most).unwrap_or(u32::MAX))
+        .fold(allowed, u32::min)
+        .saturating_sub(1)
 }
 
 #[cfg(test)]
@@ -319,12 +320,12 @@ mod tests {
     fn lends_no_more_sessions_than_the_token_and_the_operator_allow() {
         let limits =
             |max_sessions, max_rw_sessions| TokenInfo { max_sessions, max_rw_sessions, ..TokenInfo::default() };
-        assert_eq!(places(&limits(None, None), 64), 64);
+        assert_eq!(places(&limits(None, None), 64), 63);
         assert_eq!(places(&limits(Some(16), None), 64), 15);
         assert_eq!(places(&limits(Some(1024), Some(8)), 64), 7);
-        assert_eq!(places(&limits(Some(u64::MAX), None), 2), 2);
+        assert_eq!(places(&limits(Some(u64::MAX), None), 2), 1);
         // The anchor has to serve.
         assert_eq!(places(&limits(Some(1), None), 64), 0);
-        assert_eq!(places(&limits(None, None), 0), 1);
+        assert_eq!(places(&limits(None, None), 1), 0);
     }
 }

@@ -46,8 +46,8 @@ pub(super) fn handle(context: &mut Context<'_>, payload: &Item<'_>, w: &mut Writ
     let wanted = same_tag(payload, tag::ATTRIBUTE)
         .map(|item| Attribute::decode(&item, context.stated))
         .collect::<Outcome<Vec<_>>>()?;
-    if let Some(unknown) = wanted.iter().find(|wanted| !is_attribute(wanted.name, context.stated)) {
-        return Err(Failure::invalid_field(format!("there is no attribute '{}'", printable(unknown.name))));
+    for wanted in &wanted {
+        judge(wanted, context.stated)?;
     }
     let token = context.token()?;
     let online =
@@ -152,7 +152,23 @@ fn may_be(class: Class, wanted: &[Attribute<'_>], id: Option<&Identifier>) -> bo
         && id.and_then(|id| id.class).is_none_or(|asked| asked == class)
 }
 
-/// Whether an object could have an attribute of this name: one of the version, or a custom one.
-fn is_attribute(name: &str, version: Version) -> bool {
-    definition(name, version).is_some() || name.starts_with("x-") || name.starts_with("y-")
+/// Refuses what no object could have: an attribute that does not exist (custom ones may), or a structure with a field of another
+/// type than it has. Fields may be left out: parts of a structure suffice here.
+fn judge(wanted: &Attribute<'_>, version: Version) -> Outcome<()> {
+    let name = wanted.name;
+    if definition(name, version).is_none() && !name.starts_with("x-") && !name.starts_with("y-") {
+        return Err(Failure::invalid_field(format!("there is no attribute '{}'", printable(name))));
+    }
+    let table: [Field; 2] = match name {
+        "Name" => [optional(tag::NAME_VALUE), optional(tag::NAME_TYPE)],
+        "Link" => [optional(tag::LINK_TYPE), optional(tag::LINKED_OBJECT_IDENTIFIER)],
+        _ => return Ok(()),
+    };
+    for field in read_fields(&wanted.value, &table, version)?.into_iter().flatten() {
+        match field.tag {
+            tag::NAME_TYPE | tag::LINK_TYPE => field.enumeration().map(drop)?,
+            _ => field.text().map(drop)?,
+        }
+    }
+    Ok(())
 }
