@@ -8,7 +8,7 @@ use log::{debug, trace};
 
 use super::object::Departed;
 use super::op::{self, Context};
-use crate::kmip::{Continuation, Failure, Request, Response, Version, stated_version};
+use crate::kmip::{Continuation, Failure, Rejected, Request, Response, Version, stated_version};
 use crate::pkcs11::Tokens;
 use crate::ttlv::{Dump, FrameError};
 
@@ -102,12 +102,12 @@ impl Service for Bridge {
         let start = response.len();
         match Request::decode(request) {
             Ok(decoded) => self.carry_out(peer, &decoded, response),
-            Err(failure) => {
-                debug!("{}: message refused: {failure}", peer.address);
+            Err(rejected) => {
+                debug!("{}: message refused: {}", peer.address, rejected.failure);
                 // Another major version is answered in the best that is spoken here.
                 let stated = stated_version(request);
                 let version = stated.map_or(Version::V1_2, |stated| stated.answered_in().unwrap_or(Version::V1_4));
-                refuse_message(version, failure, response);
+                refuse_message(version, rejected, response);
             }
         }
         trace!("{}: response {}", peer.address, Dump(response.get(start..).unwrap_or_default()));
@@ -116,15 +116,15 @@ impl Service for Bridge {
 
     fn refuse(&self, peer: &Peer, error: FrameError, response: &mut Vec<u8>) {
         debug!("{}: message refused: {error}", peer.address);
-        refuse_message(Version::V1_2, Failure::invalid_message(error.to_string()), response);
+        refuse_message(Version::V1_2, Failure::invalid_message(error.to_string()).into(), response);
     }
 }
 
-/// The answer to a message as a whole: one item without an Operation (KMIP 1.2, section 11.1).
-fn refuse_message(version: Version, failure: Failure, response: &mut Vec<u8>) {
+/// The answer to a message as a whole: one item.
+fn refuse_message(version: Version, rejected: Rejected<'_>, response: &mut Vec<u8>) {
     let mut writer = Response::begin(response, version, now(), None, None);
     // The failure comes back as what it was; it is already in the response.
-    let _ = writer.item(None, None, |_| Err(failure));
+    let _ = writer.item(rejected.operation, rejected.id, |_| Err(rejected.failure));
     writer.finish();
 }
 

@@ -77,18 +77,36 @@ pub struct BatchItem<'a> {
     pub payload: Outcome<Item<'a>>,
 }
 
+/// Why a message is refused as a whole, and the item at fault if there is one: its answer carries the item's Operation and
+/// Unique Batch Item ID; else there is no item to answer, only a failure (section 11.1).
+#[derive(Debug)]
+pub struct Rejected<'a> {
+    /// What is wrong.
+    pub failure: Failure,
+    /// What the item at fault asks for.
+    pub operation: Option<Operation>,
+    /// The id of the item at fault.
+    pub id: Option<&'a [u8]>,
+}
+
+impl<E: Into<Failure>> From<E> for Rejected<'_> {
+    fn from(failure: E) -> Self {
+        Self { failure: failure.into(), operation: None, id: None }
+    }
+}
+
 impl<'a> Request<'a> {
     /// Decodes the header and holds the message against the rules for messages, so that none of its items is carried out
     /// when the message as a whole is refused.
     ///
     /// # Errors
-    /// What is wrong with the message as a whole: to be answered by one item without an Operation (section 11.1).
-    pub fn decode(bytes: &'a [u8]) -> Outcome<Self> {
+    /// What is wrong with the message as a whole.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, Rejected<'a>> {
         let message = Reader::message(bytes)?;
         let mut inside = message.open()?;
         let header = match inside.next_item()? {
             Some(item) if item.tag == tag::REQUEST_HEADER => RequestHeader::decode(&item)?,
-            _ => return Err(Failure::invalid_message("message does not begin with a Request Header")),
+            _ => return Err(Failure::invalid_message("message does not begin with a Request Header").into()),
         };
         let request = Self { header, message };
         request.judge(inside)?;
@@ -101,35 +119,30 @@ impl<'a> Request<'a> {
         same_tag(&self.message, tag::BATCH_ITEM).map(move |item| BatchItem::decode(&item, version))
     }
 
-    fn judge(&self, mut items: Reader<'a>) -> Outcome<()> {
+    fn judge(&self, mut items: Reader<'a>) -> Result<(), Rejected<'a>> {
         let mut ids = HashSet::new();
         let mut count = 0_usize;
         while let Some(item) = items.next_item()? {
             if item.tag != tag::BATCH_ITEM || item.ty != Type::Structure {
-                return Err(Failure::invalid_field(format!(
-                    "{} at byte {} where a Batch Item belongs",
-                    tag::name(item.tag),
-                    item.offset
-                )));
+                let found = tag::name(item.tag);
+                let message = format!("{found} at byte {} where a Batch Item belongs", item.offset);
+                return Err(Failure::invalid_field(message).into());
             }
             count = count.saturating_add(1);
             let envelope = Envelope::scan(&item);
             if envelope.critical {
                 let message = "a critical Message Extension is not understood";
-                return Err(Failure::new(ResultReason::FEATURE_NOT_SUPPORTED, message));
+                let failure = Failure::new(ResultReason::FEATURE_NOT_SUPPORTED, message);
+                return Err(Rejected { failure, operation: envelope.operation, id: envelope.id });
             }
             if self.header.batch_count > 1 && !envelope.id.is_some_and(|id| ids.insert(id)) {
-                return Err(Failure::invalid_message(format!(
-                    "Batch Item at byte {} has no Unique Batch Item ID of its own",
-                    item.offset
-                )));
+                let message = format!("Batch Item at byte {} has no Unique Batch Item ID of its own", item.offset);
+                return Err(Failure::invalid_message(message).into());
             }
         }
         if count != self.header.batch_count {
-            return Err(Failure::invalid_message(format!(
-                "Batch Count is {} but there are {count} Batch Items",
-                self.header.batch_count
-            )));
+            let message = format!("Batch Count is {} but there are {count} Batch Items", self.header.batch_count);
+            return Err(Failure::invalid_message(message).into());
         }
         Ok(())
     }
@@ -299,7 +312,7 @@ mod tests {
     }
 
     fn reason(bytes: &[u8]) -> ResultReason {
-        Request::decode(bytes).err().map(|failure| failure.reason).unwrap()
+        Request::decode(bytes).err().map(|rejected| rejected.failure.reason).unwrap()
     }
 
     #[test]
@@ -329,7 +342,7 @@ mod tests {
             });
             item(w, None);
         });
-        let request = Request::decode(&bytes).map_err(|failure| failure.to_string()).unwrap();
+        let request = Request::decode(&bytes).map_err(|rejected| rejected.failure).unwrap();
         assert_eq!(request.header.version, Version::V1_4);
         assert_eq!(request.header.max_response_size, Some(2048));
         assert_eq!(request.header.client_correlation_value, Some("c1"));
@@ -400,8 +413,10 @@ mod tests {
                     });
                 });
             });
-            let failure = Request::decode(&bytes).err().map(|failure| failure.reason);
-            assert_eq!(failure, critical.then_some(ResultReason::FEATURE_NOT_SUPPORTED));
+            let rejected = Request::decode(&bytes).err();
+            let told = rejected.map(|it| (it.failure.reason, it.operation, it.id));
+            let wanted = (ResultReason::FEATURE_NOT_SUPPORTED, Some(Operation::QUERY), Some(&b"2"[..]));
+            assert_eq!(told, critical.then_some(wanted));
         }
     }
 
@@ -426,7 +441,7 @@ mod tests {
                 w.integer(tag::REQUEST_PAYLOAD, 1);
             });
         });
-        let request = Request::decode(&bytes).map_err(|failure| failure.to_string()).unwrap();
+        let request = Request::decode(&bytes).map_err(|rejected| rejected.failure).unwrap();
         let item = request.items().next().unwrap();
         assert_eq!((item.operation, item.id), (Some(Operation::GET), Some(&b"7"[..])));
         assert_eq!(item.payload.err().map(|failure| failure.reason), Some(ResultReason::INVALID_MESSAGE));
