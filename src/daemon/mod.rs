@@ -30,7 +30,7 @@ use pid_file::PidFile;
 /// Serves as the file at `path` and `overrides` say, until it is told to stop.
 pub fn run(path: &Path, overrides: &Overrides) -> ExitCode {
     logging::start();
-    let mut audience = Audience::default();
+    let mut audience = Audience { log_on_stderr: true, starter: None };
     match serve(path, overrides, &mut audience) {
         Ok(code) => code,
         Err(Failure(why)) => {
@@ -56,7 +56,7 @@ fn serve(path: &Path, overrides: &Overrides, audience: &mut Audience) -> Result<
 
     if goes_to_background(&config) {
         match background::enter().map_err(because("cannot go on in the background"))? {
-            Place::Foreground(other) => return Ok(audience.outcome(other.wait())),
+            Place::Foreground(other) => return Ok(outcome(other.wait())),
             Place::Background(starter) => audience.starter = Some(starter),
         }
     }
@@ -130,7 +130,7 @@ fn switch_log(config: &Config, audience: &mut Audience) -> Result<(), Failure> {
     let owner = config.daemon.identity.as_ref().filter(|_| sys::is_root());
     logging::switch(&config.log, owner.map(|identity| (identity.uid, identity.gid)))?;
     let to_stderr = config.log.target == Target::Stderr;
-    audience.hears_log = to_stderr;
+    audience.log_on_stderr = to_stderr;
     if audience.starter.is_some() {
         if to_stderr {
             warn!(
@@ -254,31 +254,30 @@ fn stop(signals: Signals, running: Running, bridge: &Bridge) {
 }
 
 /// Who is to hear of a start that fails, beside the log.
-#[derive(Default)]
 struct Audience {
     /// The log goes to standard error, where whoever started the program reads it.
-    hears_log: bool,
+    log_on_stderr: bool,
     /// The process that was started, if this one went on in the background.
     starter: Option<Starter>,
 }
 
 impl Audience {
     fn tell(&mut self, why: &str) {
-        let why = if self.hears_log { "" } else { why };
+        let why = if self.log_on_stderr { "" } else { why };
         match self.starter.take() {
             Some(starter) => starter.fails(why),
             None => print(why),
         }
     }
+}
 
-    /// How the process that was started ends.
-    fn outcome(&self, background: Result<(), String>) -> ExitCode {
-        match background {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(why) => {
-                print(&why);
-                ExitCode::FAILURE
-            }
+/// How the process that was started ends.
+fn outcome(background: Result<(), String>) -> ExitCode {
+    match background {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            print(&why);
+            ExitCode::FAILURE
         }
     }
 }

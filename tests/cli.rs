@@ -1,0 +1,378 @@
+//! The program as an operator meets it: command line, configuration check, start, background, signals, stop.
+#![forbid(unsafe_code)]
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+/// A directory of the test's own with a SoftHSM token and a configuration file.
+struct Place(PathBuf);
+
+impl Place {
+    fn new() -> Place {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let place = Place(std::env::temp_dir().join(format!("chb-cli-{}-{number}", std::process::id())));
+        fs::create_dir_all(place.path("tokens")).unwrap();
+        fs::write(place.path("softhsm.conf"), format!("directories.tokendir = {}\n", place.path("tokens").display()))
+            .unwrap();
+        let init = ["--init-token", "--free", "--label", "cli", "--pin", "1234", "--so-pin", "1234"];
+        let made = Command::new("softhsm2-util").args(init).env("SOFTHSM2_CONF", place.path("softhsm.conf")).output();
+        assert!(made.expect("softhsm2-util is installed").status.success());
+        place.configure("");
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// Writes a sound configuration with `more` at its end, which is inside `[daemon]`.
+    fn configure(&self, more: &str) {
+        let (module, state) = (module(), self.path("state"));
+        self.write(&format!(
+            "version = 'v1'\n[pkcs11]\nlib-path = {module:?}\n[server]\naddr = '127.0.0.1:0'\n[daemon]\nstate-dir = {state:?}\n{more}\n"
+        ));
+    }
+
+    fn write(&self, config: &str) {
+        fs::write(self.path("config.toml"), config).unwrap();
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        self.prepared(program(), args)
+    }
+
+    fn prepared(&self, program: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command.args(args).env("SOFTHSM2_CONF", self.path("softhsm.conf")).stdin(Stdio::null());
+        for name in ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "STATE_DIRECTORY", "JOURNAL_STREAM"] {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    /// Runs it to its end with the configuration of this place.
+    fn run(&self, args: &[&str]) -> Output {
+        let config = self.path("config.toml");
+        self.command(args).arg("--config").arg(config).output().unwrap()
+    }
+
+    /// Starts `command`, and waits until it says where it listens.
+    fn start(&self, mut command: Command) -> Running {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut log = String::new();
+        let mut lines = BufReader::new(child.stderr.take().unwrap());
+        while lines.read_line(&mut log).unwrap() > 0 {
+            let line = log.lines().last().unwrap();
+            if let Some((_, address)) = line.split_once("listening on ") {
+                return Running { address: address.parse().unwrap(), child, log, lines };
+            }
+        }
+        panic!("it does not serve:\n{log}");
+    }
+
+    fn serve(&self, args: &[&str]) -> Running {
+        let mut command = self.command(args);
+        command.arg("--config").arg(self.path("config.toml"));
+        self.start(command)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+struct Running {
+    address: SocketAddr,
+    child: Child,
+    log: String,
+    lines: BufReader<std::process::ChildStderr>,
+}
+
+impl Running {
+    fn signal(&self, name: &str) {
+        kill(name, &self.child.id().to_string());
+    }
+
+    /// Asks it to stop; its exit code and all that it has logged.
+    fn stop(mut self) -> (Option<i32>, String) {
+        self.signal("TERM");
+        let code = self.child.wait().unwrap().code();
+        while self.lines.read_line(&mut self.log).unwrap() > 0 {}
+        (code, std::mem::take(&mut self.log))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn program() -> &'static str {
+    env!("CARGO_BIN_EXE_cascade-hsm-bridge")
+}
+
+fn module() -> PathBuf {
+    let directories = ["/usr/lib/softhsm", "/usr/lib/x86_64-linux-gnu/softhsm", "/usr/lib64/pkcs11", "/usr/lib/pkcs11"];
+    let known = directories.iter().map(|directory| Path::new(directory).join("libsofthsm2.so"));
+    known.into_iter().find(|path| path.exists()).expect("SoftHSM is installed")
+}
+
+fn kill(signal: &str, pid: &str) {
+    assert!(Command::new("kill").args([&format!("-{signal}"), pid]).status().unwrap().success());
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn run(args: &[&str]) -> Output {
+    Command::new(program()).args(args).output().unwrap()
+}
+
+#[test]
+fn prints_help_and_version_to_standard_output() {
+    let help = run(&["--help"]);
+    assert!(help.status.success() && help.stderr.is_empty());
+    assert!(stdout(&help).starts_with("usage: cascade-hsm-bridge"));
+    let version = run(&["-V"]);
+    assert_eq!(stdout(&version), format!("cascade-hsm-bridge {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn refuses_a_wrong_command_line_with_exit_code_2() {
+    let output = run(&["--chekc-config"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(output.stdout.is_empty());
+    assert!(stderr(&output).contains("unknown option --chekc-config, the nearest is --check-config"));
+}
+
+#[test]
+fn survives_a_reader_that_goes_away() {
+    let (gone, end) = UnixStream::pair().unwrap();
+    drop(gone);
+    let mut child =
+        Command::new(program()).arg("-h").stdout(OwnedFd::from(end)).stderr(Stdio::piped()).spawn().unwrap();
+    let status = child.wait().unwrap();
+    assert!(status.success());
+    assert_eq!(std::io::read_to_string(child.stderr.take().unwrap()).unwrap(), "");
+}
+
+/// The incumbent: `--check-config` passes a module and a certificate that do not exist.
+#[test]
+fn fault_6_check_config_tells_of_a_missing_module_and_a_missing_certificate_at_once() {
+    let place = Place::new();
+    place.write(
+        "version = 'v1'\n[pkcs11]\nlib-path = '/nonexistent/module.so'\n[server]\nmax-connections = 0\n\
+         [server.identity]\ncert-path = '/nonexistent/cert.pem'\nkey-path = '/nonexistent/key.pem'\n",
+    );
+    let output = place.run(&["--check-config"]);
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stdout.is_empty());
+    assert!(said.contains("config.toml: server.max-connections: 0 is not between 1 and 65535 (line 5)\n"), "{said}");
+    assert!(said.contains("/nonexistent/cert.pem"), "{said}");
+    assert!(said.contains("/nonexistent/module.so"), "{said}");
+}
+
+/// The incumbent: a missing configuration file panics.
+#[test]
+fn fault_6_a_missing_configuration_file_is_named_not_a_panic() {
+    for args in [&["-c", "/nonexistent/config.toml"][..], &["-c", "/nonexistent/config.toml", "--check-config"]] {
+        let output = run(args);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(said.contains("cannot read the configuration file /nonexistent/config.toml: No such file"), "{said}");
+        assert!(said.contains("hint: --config names another file"), "{said}");
+        assert!(!said.contains("panicked"), "{said}");
+        assert_eq!(said.matches("cannot read").count(), 1, "{said}");
+    }
+}
+
+#[test]
+fn check_config_passes_what_would_run_and_creates_nothing() {
+    let place = Place::new();
+    let output = place.run(&["--check-config"]);
+    assert_eq!(stdout(&output), "configuration OK\n", "{}", stderr(&output));
+    assert!(output.status.success());
+    assert!(!place.path("state").exists());
+}
+
+#[test]
+fn check_config_prints_what_is_odd_as_a_warning() {
+    let place = Place::new();
+    place.configure("log_level = 'info'");
+    let output = place.run(&["--check-config"]);
+    assert_eq!(stdout(&output), "configuration OK\n");
+    let said = stderr(&output);
+    assert!(
+        said.starts_with("warning: ") && said.contains("daemon.log_level: is the older spelling of log-level"),
+        "{said}"
+    );
+}
+
+#[test]
+fn serves_until_told_to_stop_and_outlives_a_hangup() {
+    let place = Place::new();
+    let running = place.serve(&[]);
+    running.signal("HUP");
+    TcpStream::connect(running.address).unwrap();
+    let address = running.address;
+    let (code, log) = running.stop();
+    assert_eq!(code, Some(0), "{log}");
+    for part in ["INFO  cascade-hsm-bridge ", "SHA-256 fingerprint ", "PKCS#11 module ", "HUP is ignored", "stopped\n"]
+    {
+        assert!(log.contains(part), "{part} in {log}");
+    }
+    assert!(TcpStream::connect(address).is_err());
+}
+
+#[test]
+fn tells_the_service_manager_when_it_serves_and_when_it_stops() {
+    let place = Place::new();
+    let manager = UnixDatagram::bind(place.path("notify")).unwrap();
+    manager.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let mut command = place.command(&["-d", "--config"]);
+    command.arg(place.path("config.toml")).env("NOTIFY_SOCKET", place.path("notify"));
+    // A service manager that waits for this process must not see it go to the background.
+    let running = place.start(command);
+    let received = || {
+        let mut buffer = [0; 64];
+        let len = manager.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..len]).into_owned()
+    };
+    assert_eq!(received(), "READY=1");
+    let (code, log) = running.stop();
+    assert_eq!(received(), "STOPPING=1");
+    assert_eq!(code, Some(0));
+    assert!(log.contains("daemonize is ignored"), "{log}");
+}
+
+/// A command that starts the program with `socket` as the descriptor that the service manager hands over.
+fn with_inherited(place: &Place, socket: OwnedFd) -> Command {
+    let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1; export LISTEN_PID LISTEN_FDS; exec \"$@\"";
+    let mut command = place.prepared("sh", &["-c", script, "sh", program(), "--config"]);
+    command.arg(place.path("config.toml")).stdin(socket);
+    command
+}
+
+#[test]
+fn takes_over_a_socket_of_the_service_manager() {
+    let place = Place::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let running = place.start(with_inherited(&place, listener.try_clone().unwrap().into()));
+    assert_eq!(running.address, address);
+    let (code, log) = running.stop();
+    assert_eq!(code, Some(0), "{log}");
+    // The socket is the service manager's, and goes on listening for the next start.
+    assert!(TcpStream::connect(address).is_ok());
+}
+
+#[test]
+fn refuses_a_socket_that_is_not_for_tcp() {
+    let place = Place::new();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let output = with_inherited(&place, socket.into()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = stderr(&output);
+    assert!(said.contains("cannot use the sockets of the service manager: descriptor 3 is not a TCP socket"), "{said}");
+}
+
+#[test]
+fn goes_to_the_background_once_it_serves_and_gives_root_up() {
+    let place = Place::new();
+    let (log, pid_file) = (place.path("log"), place.path("pid"));
+    let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
+    let identity = if is_root { "identity = '65534:65534'" } else { "" };
+    place.configure(&format!("log-target = {{ type = 'file', path = {log:?} }}\npid-file = {pid_file:?}\n{identity}"));
+    if is_root {
+        // What the bridge becomes must be able to reach its token and its state directory.
+        let changed = Command::new("chown").arg("-R").arg("65534:65534").arg(&place.0).status().unwrap();
+        assert!(changed.success());
+    }
+    let output = place.run(&["--daemonize"]);
+    let text = fs::read_to_string(&log).unwrap_or_default();
+    assert!(output.status.success(), "{}{text}", stderr(&output));
+    assert_eq!((stdout(&output), stderr(&output)), (String::new(), String::new()));
+
+    let pid = fs::read_to_string(&pid_file).unwrap().trim().to_owned();
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let directory = fs::read_link(format!("/proc/{pid}/cwd")).unwrap();
+    let address = text.split_once("listening on ").unwrap().1.lines().next().unwrap();
+    let reached = TcpStream::connect(address);
+    kill("TERM", &pid);
+    while Path::new(&format!("/proc/{pid}")).exists() && !fs::read_to_string(&log).unwrap().contains("stopped\n") {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(reached.is_ok());
+    assert_eq!(fs::metadata(&log).unwrap().permissions().mode() & 0o777, 0o640);
+    if is_root {
+        assert!(status.contains("Uid:\t65534\t65534\t65534\t65534\nGid:\t65534\t65534\t65534\t65534\n"), "{status}");
+        assert!(status.contains("Groups:\t65534 \n"), "{status}");
+        assert_eq!(fs::metadata(place.path("state/server.key")).unwrap().uid(), 65534);
+    }
+    // Field 7 of stat(5): no terminal.
+    assert_eq!(stat.rsplit_once(") ").unwrap().1.split(' ').nth(4), Some("0"));
+    assert_eq!(directory, Path::new("/"));
+    assert_eq!(fs::read_to_string(&pid_file).unwrap_or_default(), "");
+}
+
+#[test]
+fn the_started_process_tells_why_the_background_one_does_not_serve() {
+    let place = Place::new();
+    let log = place.path("log");
+    place.write(&format!(
+        "version = 'v1'\n[pkcs11]\nlib-path = '/nonexistent/m.so'\n[server]\naddr = '127.0.0.1:0'\n\
+         [daemon]\nlog-target = {{ type = 'file', path = {log:?} }}\nstate-dir = {:?}\n",
+        place.path("state")
+    ));
+    let output = place.run(&["-d"]);
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("/nonexistent/m.so") && said.contains("\nhint: "), "{said}");
+    assert!(fs::read_to_string(&log).unwrap().contains("ERROR"));
+}
+
+#[test]
+fn a_start_that_fails_is_told_once_where_the_log_is_the_terminal() {
+    let place = Place::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (module, address) = (module(), taken.local_addr().unwrap());
+    place.write(&format!("version = 'v1'\n[pkcs11]\nlib-path = {module:?}\n[server]\naddr = '{address}'\n"));
+    let output = place.run(&[]);
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(said.matches(&format!("cannot listen on {address}")).count(), 1, "{said}");
+}
+
+#[test]
+fn logs_for_the_journal_without_times() {
+    let place = Place::new();
+    let log = fs::File::create(place.path("log")).unwrap();
+    let metadata = log.metadata().unwrap();
+    let mut command = place.command(&["-c", "/nonexistent/config.toml"]);
+    command.env("JOURNAL_STREAM", format!("{}:{}", metadata.dev(), metadata.ino())).stderr(log);
+    assert!(!command.status().unwrap().success());
+    let text = fs::read_to_string(place.path("log")).unwrap();
+    assert!(text.starts_with("<3>cannot read the configuration file"), "{text}");
+    assert_eq!(text.lines().count(), 1);
+}
