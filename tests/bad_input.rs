@@ -355,7 +355,7 @@ fn refuses_attributes_with_values_of_another_type() {
         ("Cryptographic Algorithm", Value::TextString("RSA".into())),
         ("Unique Identifier", Value::ByteString(vec![1])),
         ("Name", Value::TextString("name".into())),
-        ("Link", Value::Structure(vec![integer(tags::LINK_TYPE, 1)])),
+        ("Link", Value::Structure(vec![integer(tags::LINK_TYPE, 0x101)])),
     ] {
         let attribute = support::message::attribute(name, value);
         let answer = bench.client.call(Item::new(operation::LOCATE, vec![attribute]));
