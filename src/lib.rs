@@ -18,10 +18,46 @@ pub mod sys;
 pub mod ttlv;
 
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::process::ExitCode;
+
+use cli::{Action, Options};
 
 /// Runs the program: `args` is the command line without the program's name.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let _ = args.into_iter();
-    ExitCode::SUCCESS
+    match cli::parse(args) {
+        Ok(Action::CheckConfig(options)) => check(&options),
+        Ok(Action::Help) => print(&cli::help()),
+        Ok(Action::Run(options)) => daemon::run(&options.config, &options.overrides),
+        Ok(Action::Version) => print(&cli::version()),
+        Err(error) => complain(&error.to_string(), ExitCode::from(USAGE)),
+    }
+}
+
+/// The exit code for a command line that cannot be followed.
+const USAGE: u8 = 2;
+
+fn check(options: &Options) -> ExitCode {
+    logging::start_plain();
+    match check::run(&options.config, &options.overrides) {
+        Ok(()) => print("configuration OK\n"),
+        Err(problems) => complain(&problems.join("\n"), ExitCode::FAILURE),
+    }
+}
+
+/// Prints to standard output. A reader that has gone away, as in a pipe to `head`, is no failure.
+fn print(text: &str) -> ExitCode {
+    let mut output = io::stdout().lock();
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+        Err(why) if why.kind() != io::ErrorKind::BrokenPipe => {
+            complain(&format!("cannot write to standard output: {why}"), ExitCode::FAILURE)
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+/// Prints to standard error, where there is nobody left to tell if that fails.
+fn complain(text: &str, code: ExitCode) -> ExitCode {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+    code
 }

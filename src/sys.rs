@@ -1,2 +1,416 @@
 //! The system calls that std does not offer. All `unsafe` of this program is in this file.
 #![allow(unsafe_code)]
+
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io;
+use std::mem::{self, MaybeUninit};
+use std::net::TcpListener;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+
+/// The signals that the main thread waits for, blocked in every other thread.
+pub struct Signals(libc::sigset_t);
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// HUP.
+    Hangup,
+    /// TERM or INT.
+    Stop,
+}
+
+impl Signals {
+    /// Blocks TERM, INT and HUP in this thread and in those that it starts from now on.
+    pub fn block() -> io::Result<Signals> {
+        let mut set = MaybeUninit::uninit();
+        // SAFETY: sigemptyset initialises the set, sigaddset then changes it; all get valid signal numbers.
+        let set = unsafe {
+            libc::sigemptyset(set.as_mut_ptr());
+            for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+                libc::sigaddset(set.as_mut_ptr(), signal);
+            }
+            set.assume_init()
+        };
+        // SAFETY: `set` is initialised, and the old set is not asked for.
+        match unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &set, ptr::null_mut()) } {
+            0 => Ok(Signals(set)),
+            errno => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+
+    /// Waits for the next of them.
+    pub fn wait(&self) -> io::Result<Signal> {
+        loop {
+            let mut signal = 0;
+            // SAFETY: the set is initialised and `signal` is a valid place for the answer.
+            match unsafe { libc::sigwait(&self.0, &mut signal) } {
+                0 if signal == libc::SIGHUP => return Ok(Signal::Hangup),
+                0 => return Ok(Signal::Stop),
+                libc::EINTR => {}
+                errno => return Err(io::Error::from_raw_os_error(errno)),
+            }
+        }
+    }
+}
+
+/// Asks this process to stop, as if TERM had been sent to it.
+pub fn request_stop() {
+    // SAFETY: kill takes no pointer. While TERM is blocked it does no more than wake the thread that waits for it.
+    unsafe { libc::kill(libc::getpid(), libc::SIGTERM) };
+}
+
+/// Which process one is after [`fork_to_background`].
+pub enum Side {
+    /// The one that was started; reads here what the background process has to say.
+    Parent(File),
+    /// The background process, in a session of its own without a terminal; says here how its start went.
+    Child(File),
+}
+
+/// Goes on in a background process. To be called while there is only one thread.
+pub fn fork_to_background() -> io::Result<Side> {
+    let mut ends = [0; 2];
+    // SAFETY: `ends` has place for the two descriptors.
+    check(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) })?;
+    // SAFETY: both descriptors are new, open and nobody else's.
+    let [read, write] = ends.map(|fd| unsafe { File::from_raw_fd(fd) });
+    // SAFETY: with one thread no lock or buffer is left half-changed in the child.
+    let child = check(unsafe { libc::fork() })?;
+    if child != 0 {
+        drop(write);
+        // SAFETY: `child` is our child, and its status is not asked for.
+        check(unsafe { libc::waitpid(child, ptr::null_mut(), 0) })?;
+        return Ok(Side::Parent(read));
+    }
+    drop(read);
+    // SAFETY: setsid takes no pointer.
+    check(unsafe { libc::setsid() })?;
+    // The second fork leaves a process that leads no session, so that no terminal it opens becomes its own.
+    // SAFETY: as for the first one.
+    if check(unsafe { libc::fork() })? != 0 {
+        leave(0);
+    }
+    Ok(Side::Child(write))
+}
+
+/// A standard stream of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Descriptor 0.
+    Input,
+    /// Descriptor 1.
+    Output,
+    /// Descriptor 2.
+    Error,
+}
+
+/// Puts `file` in the place of the stream, for std and for the C library alike.
+pub fn redirect(stream: Stream, file: &File) -> io::Result<()> {
+    let place = match stream {
+        Stream::Input => libc::STDIN_FILENO,
+        Stream::Output => libc::STDOUT_FILENO,
+        Stream::Error => libc::STDERR_FILENO,
+    };
+    // SAFETY: dup2 takes no pointer; the standard streams belong to nobody who could lose them by it.
+    check(unsafe { libc::dup2(file.as_raw_fd(), place) }).map(|_| ())
+}
+
+/// Ends the process at once, without the exit handlers and destructors of a loaded library.
+pub fn leave(code: i32) -> ! {
+    // SAFETY: _exit takes no pointer and does not return.
+    unsafe { libc::_exit(code) }
+}
+
+/// Whether this process acts as root.
+pub fn is_root() -> bool {
+    // SAFETY: geteuid takes no pointer and cannot fail.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// A user as the system knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// The name, by which the supplementary groups are found; none for a bare number.
+    pub name: Option<CString>,
+    /// The number.
+    pub uid: u32,
+    /// The primary group; none for a bare number.
+    pub gid: Option<u32>,
+}
+
+/// Finds a user by name, or by number, which needs no entry in the user database.
+pub fn user(name: &str) -> io::Result<Option<User>> {
+    let wanted = CString::new(name)?;
+    let known = entry(|passwd: *mut libc::passwd, buffer, len, found| {
+        // SAFETY: `entry` gives valid places for the record, its strings and the pointer to it; the name ends in NUL.
+        unsafe { libc::getpwnam_r(wanted.as_ptr(), passwd, buffer, len, found) }
+    })?;
+    let known = match (known, number(name)) {
+        (None, Some(uid)) => entry(|passwd: *mut libc::passwd, buffer, len, found| {
+            // SAFETY: as above.
+            unsafe { libc::getpwuid_r(uid, passwd, buffer, len, found) }
+        })?,
+        (known, _) => known,
+    };
+    Ok(match known {
+        Some((passwd, _strings)) => {
+            // SAFETY: the record's name points into `_strings`, which is still there, and ends in NUL.
+            let name = unsafe { CStr::from_ptr(passwd.pw_name) }.to_owned();
+            Some(User { name: Some(name), uid: passwd.pw_uid, gid: Some(passwd.pw_gid) })
+        }
+        None => number(name).map(|uid| User { name: None, uid, gid: None }),
+    })
+}
+
+/// Finds a group's number by its name; a number stands for itself.
+pub fn group(name: &str) -> io::Result<Option<u32>> {
+    let wanted = CString::new(name)?;
+    let known = entry(|group: *mut libc::group, buffer, len, found| {
+        // SAFETY: `entry` gives valid places for the record, its strings and the pointer to it; the name ends in NUL.
+        unsafe { libc::getgrnam_r(wanted.as_ptr(), group, buffer, len, found) }
+    })?;
+    Ok(known.map(|(group, _)| group.gr_gid).or_else(|| number(name)))
+}
+
+/// A user or group given by number. The largest is not one: to the system calls it means "as it is".
+fn number(name: &str) -> Option<u32> {
+    name.parse().ok().filter(|&number| number != u32::MAX)
+}
+
+/// Asks for a record of the user or group database, with a buffer for its strings that grows until they fit.
+fn entry<T>(
+    ask: impl Fn(*mut T, *mut libc::c_char, usize, *mut *mut T) -> libc::c_int,
+) -> io::Result<Option<(T, Vec<libc::c_char>)>> {
+    const MOST: usize = 1 << 20;
+    let mut len = 1024;
+    loop {
+        let mut strings = vec![0; len];
+        let mut record = MaybeUninit::<T>::uninit();
+        let mut found = ptr::null_mut();
+        match ask(record.as_mut_ptr(), strings.as_mut_ptr(), len, &mut found) {
+            libc::EINTR => {}
+            libc::ERANGE if len < MOST => len = len.saturating_mul(4),
+            // Some databases answer these instead of an empty success for a name they do not know.
+            0 | libc::ENOENT | libc::ESRCH if found.is_null() => return Ok(None),
+            // SAFETY: success with `found` set says that the record has been filled in.
+            0 => return Ok(Some((unsafe { record.assume_init() }, strings))),
+            errno => return Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+}
+
+/// The user and group that the process becomes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The user's name, by which the supplementary groups are found; none for a bare number.
+    pub name: Option<CString>,
+    /// The user.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+}
+
+/// Becomes `identity` for good: groups, then group, then user, then proof that root is gone.
+///
+/// Does nothing if the process is that user and group already; fails if it is neither that nor root.
+pub fn become_identity(identity: &Identity) -> io::Result<()> {
+    if ids() == ([identity.uid; 3], [identity.gid; 3]) && identity.uid != 0 {
+        return Ok(());
+    }
+    match &identity.name {
+        // SAFETY: the name ends in NUL; initgroups only reads it.
+        Some(name) => check(unsafe { libc::initgroups(name.as_ptr(), identity.gid) })?,
+        // SAFETY: one group number is read from a valid place.
+        None => check(unsafe { libc::setgroups(1, &identity.gid) })?,
+    };
+    // SAFETY: setresgid takes no pointer.
+    check(unsafe { libc::setresgid(identity.gid, identity.gid, identity.gid) })?;
+    // SAFETY: setresuid takes no pointer.
+    check(unsafe { libc::setresuid(identity.uid, identity.uid, identity.uid) })?;
+    // SAFETY: setuid takes no pointer.
+    let regained = identity.uid != 0 && unsafe { libc::setuid(0) } != -1;
+    if regained || ids() != ([identity.uid; 3], [identity.gid; 3]) {
+        return Err(io::Error::other("the former user could be regained"));
+    }
+    Ok(())
+}
+
+/// The real, effective and saved user, and the same of the group.
+fn ids() -> ([u32; 3], [u32; 3]) {
+    let (mut users, mut groups) = ([0; 3], [0; 3]);
+    let ([r, e, s], [rg, eg, sg]) = (&mut users, &mut groups);
+    // SAFETY: all six are valid places for a number; the calls cannot fail.
+    unsafe {
+        libc::getresuid(r, e, s);
+        libc::getresgid(rg, eg, sg);
+    }
+    (users, groups)
+}
+
+/// Lets nobody but the owner read what the process creates, unless the file is given its mode explicitly.
+pub fn restrict_new_files() {
+    // SAFETY: umask takes no pointer and cannot fail.
+    unsafe { libc::umask(0o077) };
+}
+
+/// Keeps the memory, which holds PINs, out of core files, and closed to other processes of the same user.
+///
+/// To be called again after a change of user, which undoes part of it. A debug build stays open to debuggers.
+pub fn forbid_core_dumps() -> io::Result<()> {
+    // A limit of 0 binds files only; with 1 the kernel does not feed a dump to a collecting program either. core(5).
+    let limit = libc::rlimit { rlim_cur: 1, rlim_max: 1 };
+    // SAFETY: `limit` is a valid rlimit.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_CORE, &limit) })?;
+    if !cfg!(debug_assertions) {
+        // SAFETY: PR_SET_DUMPABLE takes a number and no pointer.
+        check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) })?;
+    }
+    Ok(())
+}
+
+/// Allows `wanted` open descriptors if the hard limit does; returns how many are allowed.
+///
+/// The limit is not raised without need: a module that uses select(2) fails on descriptors from 1024 on.
+pub fn allow_descriptors(wanted: u64) -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid place for an rlimit.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) })?;
+    let wanted = libc::rlim_t::try_from(wanted).unwrap_or(libc::RLIM_INFINITY).min(limit.rlim_max);
+    if wanted > limit.rlim_cur {
+        limit.rlim_cur = wanted;
+        // SAFETY: `limit` is a valid rlimit.
+        check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) })?;
+    }
+    Ok(limit.rlim_cur)
+}
+
+/// The name of this host, if it has one that is text.
+pub fn hostname() -> Option<String> {
+    let mut name = [0_u8; 256];
+    // SAFETY: the buffer is valid for the length given, which leaves a NUL at its end.
+    check(unsafe { libc::gethostname(name.as_mut_ptr().cast(), name.len().saturating_sub(1)) }).ok()?;
+    let name = CStr::from_bytes_until_nul(&name).ok()?.to_str().ok()?;
+    Some(name.to_owned()).filter(|name| !name.is_empty())
+}
+
+/// Takes over the listening sockets that the service manager hands to this process. sd_listen_fds(3).
+///
+/// To be called once, while there is only one thread. Its variables are removed from the environment, so that no
+/// program that a module starts takes the descriptors for its own.
+pub fn inherited_listeners() -> io::Result<Vec<TcpListener>> {
+    let number = |name| std::env::var(name).ok()?.parse::<u32>().ok();
+    let (pid, count) = (number("LISTEN_PID"), number("LISTEN_FDS"));
+    for name in ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"] {
+        // SAFETY: there is one thread, so nobody reads the environment meanwhile.
+        unsafe { std::env::remove_var(name) };
+    }
+    if pid != Some(std::process::id()) {
+        return Ok(Vec::new());
+    }
+    let first: RawFd = 3;
+    let past = count.and_then(|n| RawFd::try_from(n).ok()).and_then(|n| first.checked_add(n)).unwrap_or(first);
+    (first..past)
+        .map(|fd| {
+            // SAFETY: F_SETFD takes a number and no pointer; it fails on a descriptor that is not open.
+            check(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) })?;
+            // SAFETY: the descriptor is open, and by the protocol it is this process's own.
+            listener(unsafe { OwnedFd::from_raw_fd(fd) })
+        })
+        .collect()
+}
+
+/// Takes `fd` for a listener, if it is a TCP socket that listens.
+pub fn listener(fd: OwnedFd) -> io::Result<TcpListener> {
+    let option = |name| {
+        let mut value: libc::c_int = 0;
+        let mut len = libc::socklen_t::try_from(mem::size_of_val(&value)).unwrap_or_default();
+        // SAFETY: `value` and `len` are valid places, and `len` is the size of `value`.
+        check(unsafe {
+            libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, name, ptr::from_mut(&mut value).cast(), &mut len)
+        })
+        .map(|_| value)
+    };
+    let refused =
+        |what| Err(io::Error::new(io::ErrorKind::InvalidInput, format!("descriptor {} {what}", fd.as_raw_fd())));
+    let (family, kind) = (option(libc::SO_DOMAIN)?, option(libc::SO_TYPE)?);
+    if ![libc::AF_INET, libc::AF_INET6].contains(&family) || kind != libc::SOCK_STREAM {
+        return refused("is not a TCP socket");
+    }
+    if option(libc::SO_ACCEPTCONN)? == 0 {
+        return refused("does not listen");
+    }
+    let listener = TcpListener::from(fd);
+    listener.set_nonblocking(false)?;
+    Ok(listener)
+}
+
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpStream, UdpSocket};
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn finds_users_and_groups_by_name_and_number() {
+        let root = user("root").unwrap().unwrap();
+        assert_eq!((root.uid, root.gid), (0, Some(0)));
+        assert_eq!(user("0").unwrap().unwrap(), root);
+        assert_eq!(group("root").unwrap(), Some(0));
+        assert_eq!(group("0").unwrap(), Some(0));
+    }
+
+    #[test]
+    fn takes_numbers_that_have_no_entry() {
+        assert_eq!(user("4000111222").unwrap(), Some(User { name: None, uid: 4_000_111_222, gid: None }));
+        assert_eq!(group("4000111222").unwrap(), Some(4_000_111_222));
+    }
+
+    #[test]
+    fn knows_no_user_or_group_that_is_not_there() {
+        assert_eq!(user("no such user").unwrap(), None);
+        assert_eq!(group("no such group").unwrap(), None);
+        assert_eq!(user("-1").unwrap(), None);
+        assert_eq!(user("4294967295").unwrap(), None);
+        assert!(user("a\0b").is_err());
+    }
+
+    #[test]
+    fn takes_over_a_tcp_listener() {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        assert_eq!(listener(socket.into()).unwrap().local_addr().unwrap(), address);
+    }
+
+    #[test]
+    fn refuses_sockets_that_are_no_tcp_listener() {
+        let connected = TcpListener::bind("127.0.0.1:0").unwrap();
+        let connected = TcpStream::connect(connected.local_addr().unwrap()).unwrap();
+        assert!(listener(connected.into()).unwrap_err().to_string().ends_with("does not listen"));
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        assert!(listener(udp.into()).unwrap_err().to_string().ends_with("is not a TCP socket"));
+        let path = std::env::temp_dir().join(format!("chb-sys-{}.sock", std::process::id()));
+        let unix = UnixListener::bind(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert!(listener(unix.into()).unwrap_err().to_string().ends_with("is not a TCP socket"));
+        assert!(listener(File::open("/dev/null").unwrap().into()).is_err());
+    }
+
+    #[test]
+    fn leaves_enough_descriptors_as_they_are() {
+        let allowed = allow_descriptors(0).unwrap();
+        assert_eq!(allow_descriptors(1).unwrap(), allowed);
+    }
+
+    #[test]
+    fn knows_the_name_of_the_host() {
+        let kernel = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+        assert_eq!(hostname().as_deref(), Some(kernel.trim()).filter(|name| !name.is_empty()));
+    }
+}

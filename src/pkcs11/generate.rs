@@ -9,8 +9,9 @@ use cryptoki::session::Session;
 
 use super::error::Error;
 use super::key::{Class, Hex, Key, KeyPair, KeyPairSpec};
+use super::ladder::{Lesson, descend};
 use super::object;
-use super::template::{Family, LADDER, Refused, Rung, is_as_asked, judge, plan, templates};
+use super::template::{Family, is_as_asked, plan, templates};
 use super::token::{Seat, Token};
 
 /// Ids of fewer bytes are looked for before they are used: chance may well have given them away already.
@@ -19,15 +20,6 @@ const SURELY_NEW: usize = 8;
 /// What a token has taught about its templates.
 #[derive(Default)]
 pub(super) struct Learnt(HashMap<Family, Lesson>);
-
-#[derive(Clone, Copy)]
-struct Lesson {
-    rung: Rung,
-    /// Index of the form of CKA_EC_PARAMS that was understood.
-    form: usize,
-    /// False while it may as well have been trouble that passed that made the fuller template fail.
-    sure: bool,
-}
 
 impl Token {
     /// Makes a key pair and reads back what the token stored: the ids may differ from the one asked for, and the labels
@@ -61,57 +53,37 @@ impl Token {
         spec: &KeyPairSpec<'_>,
         learnt: &mut Learnt,
     ) -> Result<(ObjectHandle, ObjectHandle), Error> {
-        let (family, mechanism, forms) = plan(spec.kind)?;
-        let lesson = learnt.0.get(&family).copied();
-        let start = lesson.filter(|lesson| lesson.sure).map_or(Rung::Full, |lesson| lesson.rung);
-        // The form that was understood before comes first.
-        let first_form = lesson.map_or(0, |lesson| lesson.form);
-        let mut first = None;
-        let mut sure = true;
-        for rung in LADDER.into_iter().filter(|rung| *rung >= start) {
-            let mut template = false;
-            for turn in 0..forms.len() {
-                let form = first_form.saturating_add(turn) % forms.len().max(1);
-                let params = forms.get(form).copied().unwrap_or_default();
-                let (public, private) = templates(spec, rung, params);
-                let error = match session.generate_key_pair(&mechanism, &public, &private) {
-                    Ok(pair) => {
-                        let sure = sure || lesson.is_some_and(|lesson| lesson.rung == rung);
-                        if rung != Rung::Full && lesson.is_none_or(|lesson| lesson.rung != rung) {
-                            log::info!("token {}: key pairs are made with the template '{rung:?}'", self.info().name());
-                        }
-                        learnt.0.insert(family, Lesson { rung, form, sure });
-                        return Ok(pair);
-                    }
-                    Err(error) => Error::from(error),
-                };
-                log::debug!("token {}: template '{rung:?}': {error}", self.info().name());
-                match judge(&error) {
-                    Refused::Curve => {}
-                    Refused::Template => template = true,
-                    // A token known to take this template means what it says.
-                    Refused::Perhaps if lesson.is_some_and(|lesson| lesson.sure) => return Err(first.unwrap_or(error)),
-                    Refused::Perhaps => {
-                        template = true;
-                        sure = false;
-                        if !is_free(session, &spec.id)? {
-                            log::error!(
-                                "token {}: {error}, and an object with CKA_ID {} is there all the same",
-                                self.info().name(),
-                                Hex(&spec.id)
-                            );
-                            return Err(first.unwrap_or(error));
-                        }
-                    }
-                    Refused::ForGood => return Err(first.unwrap_or(error)),
-                }
-                first.get_or_insert(error);
+        let plan = plan(spec.kind)?;
+        let name = self.info().name();
+        let before = learnt.0.get(&plan.family).copied().unwrap_or_default();
+        let generate = |rung, form| {
+            let (public, private) = templates(spec, rung, plan.params(form));
+            let made = session.generate_key_pair(&plan.mechanism, &public, &private).map_err(Error::from);
+            if let Err(error) = &made {
+                log::debug!("token {name}: template {rung:?}: {error}");
             }
-            if !template {
-                break;
-            }
+            made
+        };
+        let (pair, lesson) = descend(before, plan.forms(), generate, || self.left_nothing(session, spec))?;
+        if lesson.rung != before.rung {
+            log::info!("token {name}: key pairs are made with the template {:?}", lesson.rung);
         }
-        Err(first.unwrap_or(Error::Unsupported("generating a key pair of this type")))
+        learnt.0.insert(plan.family, lesson);
+        Ok(pair)
+    }
+
+    /// Whether a refusal that may have been trouble left the token as it was. If not, a second try would make the id
+    /// ambiguous; and what is there is not destroyed either, since nothing proves whose it is.
+    fn left_nothing(&self, session: &Session, spec: &KeyPairSpec<'_>) -> bool {
+        let free = is_free(session, &spec.id);
+        if free == Ok(false) {
+            let name = self.info().name();
+            log::error!(
+                "token {name}: C_GenerateKeyPair failed, but an object with the CKA_ID {} is there",
+                Hex(&spec.id)
+            );
+        }
+        free == Ok(true)
     }
 
     /// The facts of what was made, judged.

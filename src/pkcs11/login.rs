@@ -10,7 +10,7 @@ use super::mechanisms::Mechanisms;
 use super::token::Token;
 
 impl Token {
-    /// Judges a PIN; asks the token only where [`Gate::admit`] does.
+    /// Judges a PIN; asks the token only where the gate does.
     pub(super) fn admit(&self, pin: &Pin<'_>) -> Result<(), Refusal> {
         self.gate.admit(pin, |pin| self.prove(pin))
     }

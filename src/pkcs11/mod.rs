@@ -11,6 +11,7 @@ mod error;
 mod gate;
 mod generate;
 mod key;
+mod ladder;
 mod load;
 mod login;
 mod mechanisms;

@@ -77,21 +77,31 @@ fn text(bytes: &[u8]) -> Option<String> {
 /// First what every key of the class has, then what its type has: a token asked for an attribute that the type does not
 /// have may refuse the others too, or leave them unset.
 pub(super) fn facts(session: &Session, object: ObjectHandle, class: Class, id: &[u8]) -> Result<Key, Error> {
+    let attributes = read(session, object, of_every(class))?;
+    let key_type = attributes.iter().find_map(|attribute| match attribute {
+        Attribute::KeyType(key_type) => Some(*key_type),
+        _ => None,
+    });
+    let (kind, public) = match key_type {
+        None => return Err(Error::Unsupported("a key whose CKA_KEY_TYPE the token does not show")),
+        Some(other) if class == Class::SecretKey => (KeyKind::Other(other), None),
+        Some(KeyType::RSA) => rsa(session, object)?,
+        Some(curve @ (KeyType::EC | KeyType::EC_EDWARDS)) => on_curve(session, object, class, curve)?,
+        Some(other) => (KeyKind::Other(other), None),
+    };
     let mut key = Key {
         class,
         id: id.to_vec(),
-        kind: KeyKind::Rsa { bits: 0 },
-        public: None,
+        kind,
+        public,
         usage: Usage::default(),
         sensitive: None,
         extractable: None,
         always_sensitive: None,
         never_extractable: None,
     };
-    let mut key_type = None;
-    for attribute in read(session, object, of_every(class))? {
+    for attribute in attributes {
         match attribute {
-            Attribute::KeyType(found) => key_type = Some(found),
             Attribute::Id(found) => key.id = found,
             Attribute::Sign(may) => key.usage.sign = may,
             Attribute::Verify(may) => key.usage.verify = may,
@@ -107,13 +117,6 @@ pub(super) fn facts(session: &Session, object: ObjectHandle, class: Class, id: &
             _ => {}
         }
     }
-    let key_type = key_type.ok_or(Error::Unsupported("a key whose CKA_KEY_TYPE the token does not show"))?;
-    (key.kind, key.public) = match (class, key_type) {
-        (Class::SecretKey, other) => (KeyKind::Other(other), None),
-        (_, KeyType::RSA) => rsa(session, object)?,
-        (_, KeyType::EC | KeyType::EC_EDWARDS) => on_curve(session, object, class, key_type)?,
-        (_, other) => (KeyKind::Other(other), None),
-    };
     Ok(key)
 }
 

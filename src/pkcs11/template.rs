@@ -1,7 +1,6 @@
-//! The templates of a new key pair, from the fullest to the least, and which refusal leads from one to the next.
+//! The templates of a new key pair, from the fullest to the least.
 #![forbid(unsafe_code)]
 
-use cryptoki::error::RvError;
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::Attribute;
 use cryptoki::types::Ulong;
@@ -10,9 +9,10 @@ use super::error::Error;
 use super::key::{KeyKind, KeyPairSpec};
 
 /// How much a template says. No two tokens refuse the same attributes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Rung {
     /// Everything, the usages not wished for included as false.
+    #[default]
     Full,
     /// No usage that is false: tpm2-pkcs11 answers GENERAL_ERROR to CKA_DECRYPT=false, YubiHSM 2 DEVICE_ERROR to
     /// CKA_UNWRAP=false.
@@ -37,18 +37,40 @@ pub(super) enum Family {
     Edwards,
 }
 
-/// How a pair of this kind is generated: its family, its mechanism, and the forms of CKA_EC_PARAMS to try.
-pub(super) fn plan(kind: KeyKind) -> Result<(Family, Mechanism<'static>, Vec<&'static [u8]>), Error> {
+/// How a pair of some kind is generated.
+pub(super) struct Plan {
+    pub(super) family: Family,
+    pub(super) mechanism: Mechanism<'static>,
+    /// CKA_EC_PARAMS in each form tokens understand; for RSA one, that is not used.
+    forms: Vec<&'static [u8]>,
+}
+
+impl Plan {
+    /// How many forms there are.
+    pub(super) fn forms(&self) -> usize {
+        self.forms.len()
+    }
+
+    pub(super) fn params(&self, form: usize) -> &'static [u8] {
+        self.forms.get(form).copied().unwrap_or_default()
+    }
+}
+
+/// The plan for a kind of key pair.
+pub(super) fn plan(kind: KeyKind) -> Result<Plan, Error> {
     match kind {
-        KeyKind::Rsa { .. } => Ok((Family::Rsa, Mechanism::RsaPkcsKeyPairGen, vec![&[]])),
+        KeyKind::Rsa { .. } => {
+            Ok(Plan { family: Family::Rsa, mechanism: Mechanism::RsaPkcsKeyPairGen, forms: vec![&[]] })
+        }
         KeyKind::Ec(curve) => {
+            let (family, mechanism) = if curve.is_edwards() {
+                (Family::Edwards, Mechanism::EccEdwardsKeyPairGen)
+            } else {
+                (Family::Ec, Mechanism::EccKeyPairGen)
+            };
             let mut forms = vec![curve.oid_der()];
             forms.extend(curve.name_der());
-            if curve.is_edwards() {
-                Ok((Family::Edwards, Mechanism::EccEdwardsKeyPairGen, forms))
-            } else {
-                Ok((Family::Ec, Mechanism::EccKeyPairGen, forms))
-            }
+            Ok(Plan { family, mechanism, forms })
         }
         KeyKind::Other(_) => Err(Error::Unsupported("generating a key pair of this type")),
     }
@@ -104,35 +126,6 @@ fn is_denied_usage(attribute: &Attribute) -> bool {
             | Attribute::Unwrap(false)
             | Attribute::Derive(false)
     )
-}
-
-/// What a refused C_GenerateKeyPair means for the next try.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refused {
-    /// The curve was not understood; its other name may be.
-    Curve,
-    /// Something was said that the token does not want to hear.
-    Template,
-    /// It may be the template: some tokens have no better word for it. It may also be a token in trouble.
-    Perhaps,
-    /// Saying less does not help.
-    ForGood,
-}
-
-pub(super) fn judge(error: &Error) -> Refused {
-    match error.rv() {
-        Some(RvError::CurveNotSupported | RvError::DomainParamsInvalid) => Refused::Curve,
-        Some(
-            RvError::ArgumentsBad
-            | RvError::AttributeReadOnly
-            | RvError::AttributeTypeInvalid
-            | RvError::AttributeValueInvalid
-            | RvError::TemplateIncomplete
-            | RvError::TemplateInconsistent,
-        ) => Refused::Template,
-        Some(RvError::DeviceError | RvError::FunctionFailed | RvError::GeneralError) => Refused::Perhaps,
-        _ => Refused::ForGood,
-    }
 }
 
 /// Whether a public key read back is of the kind asked for. The size of an RSA key is the token's word.
@@ -194,21 +187,13 @@ mod tests {
     }
 
     #[test]
-    fn only_what_may_be_the_template_leads_to_another() {
-        let refused = |rv| judge(&Error::Call { function: "C_GenerateKeyPair", rv });
-        assert_eq!(refused(RvError::TemplateInconsistent), Refused::Template);
-        assert_eq!(refused(RvError::GeneralError), Refused::Perhaps);
-        assert_eq!(refused(RvError::CurveNotSupported), Refused::Curve);
-        for rv in [RvError::MechanismInvalid, RvError::KeySizeRange, RvError::DeviceMemory, RvError::UserNotLoggedIn] {
-            assert_eq!(refused(rv), Refused::ForGood);
-        }
-        assert_eq!(judge(&Error::NoSession), Refused::ForGood);
-    }
-
-    #[test]
     fn an_edwards_curve_goes_by_two_names() {
-        assert_eq!(plan(KeyKind::Ec(Curve::Ed448)).unwrap().2.len(), 2);
-        assert_eq!(plan(KeyKind::Ec(Curve::P384)).unwrap().2.len(), 1);
+        for (kind, forms) in [(Curve::Ed25519, 2), (Curve::Ed448, 2), (Curve::P384, 1)] {
+            let plan = plan(KeyKind::Ec(kind)).unwrap();
+            assert_eq!((plan.forms(), plan.params(0)), (forms, kind.oid_der()));
+            assert!((0..forms).all(|form| Curve::from_params(plan.params(form)) == Some(kind)));
+        }
+        assert_eq!(plan(KeyKind::Rsa { bits: 2048 }).unwrap().forms(), 1);
         assert!(plan(KeyKind::Other(cryptoki::object::KeyType::DSA)).is_err());
     }
 }

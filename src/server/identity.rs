@@ -138,3 +138,67 @@ fn verdict(pair: &Pair, at: UnixTime) -> Result<(), CertificateError> {
         Err(_) => Err(CertificateError::BadEncoding),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384};
+
+    fn pair(algorithm: &'static rcgen::SignatureAlgorithm, adjust: impl FnOnce(&mut CertificateParams)) -> Pair {
+        let key = KeyPair::generate_for(algorithm).unwrap();
+        let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        adjust(&mut params);
+        let certificate = params.self_signed(&key).unwrap();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        Pair::new(vec![certificate.der().clone()], key, Path::new("c"), Path::new("k")).unwrap()
+    }
+
+    fn only_remark(pair: &Pair) -> String {
+        let mut remarks = remarks(pair, Path::new("/nowhere"));
+        assert_eq!(remarks.len(), 1, "{remarks:?}");
+        remarks.remove(0)
+    }
+
+    fn days_from_now(days: u64) -> Duration {
+        Duration::from_secs(UnixTime::now().as_secs() + days * DAY)
+    }
+
+    #[test]
+    fn says_nothing_of_an_ordinary_certificate() {
+        assert_eq!(remarks(&pair(&PKCS_ECDSA_P256_SHA256, |_| {}), Path::new("/nowhere")), [""; 0]);
+    }
+
+    #[test]
+    fn tells_a_ca_certificate() {
+        let pair = pair(&PKCS_ECDSA_P256_SHA256, |params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
+        assert!(only_remark(&pair).starts_with("it is a CA's own certificate"));
+    }
+
+    #[test]
+    fn tells_a_p384_key() {
+        assert!(only_remark(&pair(&PKCS_ECDSA_P384_SHA384, |_| {})).contains("P-384"));
+    }
+
+    #[test]
+    fn tells_what_is_expired_or_will_be_soon_or_is_not_valid_yet() {
+        let until = |end: Duration| {
+            pair(&PKCS_ECDSA_P256_SHA256, |params| params.not_after = rcgen::date_time_ymd(1970, 1, 1) + end)
+        };
+        assert_eq!(only_remark(&until(days_from_now(10) + Duration::from_secs(600))), "it expires in 10 days");
+        assert!(remarks(&until(days_from_now(31)), Path::new("/nowhere")).is_empty());
+        let expired = until(Duration::from_secs(UnixTime::now().as_secs() - 3 * DAY));
+        assert!(only_remark(&expired).starts_with("it expired 3 days ago"));
+        let early = pair(&PKCS_ECDSA_P256_SHA256, |params| {
+            params.not_before = rcgen::date_time_ymd(1970, 1, 1) + days_from_now(1);
+        });
+        assert!(only_remark(&early).starts_with("it is not valid yet"));
+    }
+
+    #[test]
+    fn knows_what_names_a_certificate_is_for() {
+        let pair = pair(&PKCS_ECDSA_P256_SHA256, |_| {});
+        assert!(covers(&pair, &ServerName::try_from("localhost").unwrap()));
+        assert!(!covers(&pair, &ServerName::try_from("elsewhere").unwrap()));
+    }
+}

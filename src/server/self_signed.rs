@@ -92,7 +92,7 @@ pub(super) fn kept(dir: &Path) -> Result<Option<Pair>, Error> {
 /// Makes a certificate and key that are in memory only.
 pub(super) fn make(names: &[ServerName<'_>]) -> Result<Pair, Error> {
     let key = KeyPair::generate().map_err(unmade)?;
-    let certificate = certify(&key, names)?;
+    let certificate = certify(&key, names, now())?;
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     Pair::new(vec![CertificateDer::clone(certificate.der())], key, Path::new(CERTIFICATE), Path::new(KEY))
 }
@@ -115,14 +115,15 @@ pub(super) fn make_and_keep(dir: &Path, names: &[ServerName<'_>]) -> Result<io::
     let pem = fs::read_to_string(&key_path).map_err(|error| Error::Read(key_path.clone(), error))?;
     let key = KeyPair::from_pem(&Zeroizing::new(pem))
         .map_err(|error| Error::Make(format!("{}: {error}", key_path.display())))?;
-    if let Err(error) = keep(dir, CERTIFICATE, 0o644, certify(&key, names)?.pem().as_bytes()) {
+    if let Err(error) = keep(dir, CERTIFICATE, 0o644, certify(&key, names, now())?.pem().as_bytes()) {
         return Ok(Err(error));
     }
     identity::read(&cert_path, &key_path).map(Ok)
 }
 
-fn certify(key: &KeyPair, names: &[ServerName<'_>]) -> Result<rcgen::Certificate, Error> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().min(LATEST);
+/// Certifies `key`; `now` is the time since 1970.
+fn certify(key: &KeyPair, names: &[ServerName<'_>], now: Duration) -> Result<rcgen::Certificate, Error> {
+    let now = now.min(LATEST);
     let mut params = CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, "cascade-hsm-bridge");
@@ -140,6 +141,10 @@ fn certify(key: &KeyPair, names: &[ServerName<'_>]) -> Result<rcgen::Certificate
     basic_constraints.set_criticality(true);
     params.custom_extensions = vec![basic_constraints];
     params.self_signed(key).map_err(unmade)
+}
+
+fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 fn alternative_name(name: &ServerName<'_>) -> Result<SanType, Error> {
@@ -184,5 +189,62 @@ fn publish(temporary: &Path, path: &Path) -> io::Result<()> {
         // A file system without hard links.
         Err(_) => fs::rename(temporary, path),
         Ok(()) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(names: &[ServerName<'_>]) -> Vec<String> {
+        names.iter().map(|name| name.to_str().into_owned()).collect()
+    }
+
+    #[test]
+    fn names_the_host_the_addresses_and_what_is_configured_once_each() {
+        let listening = ["10.1.2.3:5696".parse().unwrap(), "[fd00::7]:5696".parse().unwrap()];
+        let configured = ["hsm.example.org".to_owned(), "10.1.2.3".to_owned(), "LOCALHOST".to_owned()];
+        let names = text(&names(&configured, &listening).unwrap());
+        for name in ["localhost", "10.1.2.3", "fd00::7", "hsm.example.org"] {
+            assert_eq!(names.iter().filter(|found| *found == name).count(), 1, "{name} in {names:?}");
+        }
+        assert!(!names.contains(&"127.0.0.1".to_owned()));
+    }
+
+    #[test]
+    fn a_wildcard_address_stands_for_the_loopback_ones() {
+        let names = text(&names(&[], &["[::]:5696".parse().unwrap()]).unwrap());
+        assert!(names.contains(&"::1".to_owned()) && names.contains(&"127.0.0.1".to_owned()));
+        assert!(!names.contains(&"::".to_owned()));
+    }
+
+    #[test]
+    fn refuses_a_configured_name_that_is_none() {
+        for name in ["", "two words", "*.example.org", "hsm:5696", "\u{e9}"] {
+            assert!(matches!(names(&[name.to_owned()], &[]), Err(Error::Name(bad)) if bad == name));
+        }
+    }
+
+    #[test]
+    fn is_valid_today_whatever_the_clock_says() {
+        let names = names(&[], &[]).unwrap();
+        for now in [Duration::ZERO, now(), Duration::MAX] {
+            let key = KeyPair::generate().unwrap();
+            let certificate = certify(&key, &names, now).unwrap();
+            let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+            let pair = Pair::new(vec![certificate.der().clone()], key, Path::new("c"), Path::new("k")).unwrap();
+            // The clock that is ahead makes what is not valid yet: that is all there is to say.
+            let remarks = identity::remarks(&pair, Path::new("/nowhere"));
+            assert_eq!(remarks.is_empty(), now != Duration::MAX, "{remarks:?}");
+            assert!(names.iter().all(|name| identity::covers(&pair, name)));
+        }
+    }
+
+    #[test]
+    fn no_two_certificates_are_alike() {
+        let names = names(&[], &[]).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let serials: Vec<_> = (0..2).map(|_| certify(&key, &names, now()).unwrap().der().to_vec()).collect();
+        assert_ne!(serials[0], serials[1]);
     }
 }

@@ -1,0 +1,266 @@
+//! Every key of the configuration file, with its default and its range: the one table that the reader of the file,
+//! the template, the manual and the tests go by.
+#![forbid(unsafe_code)]
+
+use log::LevelFilter;
+
+use crate::server::tls::TlsVersion;
+
+/// A whole number.
+#[derive(Debug)]
+pub struct Number {
+    /// Where it stands, as `table.key`.
+    pub path: &'static str,
+    /// What it is where the file does not say.
+    pub default: u32,
+    /// The least it may be.
+    pub least: u32,
+    /// The most it may be.
+    pub most: u32,
+    /// What it counts.
+    pub unit: Unit,
+}
+
+/// What a number counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Bytes.
+    Bytes,
+    /// Things that need no unit.
+    Plain,
+    /// Seconds.
+    Seconds,
+}
+
+/// Yes or no.
+#[derive(Debug)]
+pub struct Flag {
+    /// Where it stands, as `table.key`.
+    pub path: &'static str,
+    /// What it is where the file does not say.
+    pub default: bool,
+}
+
+/// One of a few words.
+#[derive(Debug)]
+pub struct Word<T: 'static> {
+    /// Where it stands, as `table.key`.
+    pub path: &'static str,
+    /// What it is where the file does not say; none where the file has to say.
+    pub default: Option<&'static str>,
+    /// The words and what each means.
+    pub words: &'static [(&'static str, T)],
+}
+
+/// Text with a meaning of its own: a path, an address, an identity.
+#[derive(Debug)]
+pub struct Text {
+    /// Where it stands, as `table.key`.
+    pub path: &'static str,
+    /// What it is where the file does not say, if there is such a thing.
+    pub default: Option<&'static str>,
+}
+
+/// A list of names, empty where the file does not say.
+#[derive(Debug)]
+pub struct Names {
+    /// Where it stands, as `table.key`.
+    pub path: &'static str,
+}
+
+/// The version of the file's format.
+pub const VERSION: Word<()> = Word { path: "version", default: None, words: &[("v1", ())] };
+
+/// The PKCS#11 module.
+pub const LIB_PATH: Text = Text { path: "pkcs11.lib-path", default: None };
+/// The most sessions with one token.
+pub const MAX_SESSIONS: Number = plain("pkcs11.max-sessions", 64, 1, 65_535);
+/// How long a request waits for a free session.
+pub const SESSION_TIMEOUT: Number = seconds("pkcs11.session-timeout", 10, 1, 3600);
+/// The length of a new key's CKA_ID.
+pub const ID_LENGTH: Number = Number { unit: Unit::Bytes, ..plain("pkcs11.id-length", 20, 1, 64) };
+
+/// Where to listen.
+pub const ADDR: Text = Text { path: "server.addr", default: Some("127.0.0.1:5696") };
+/// The most connections at a time.
+pub const MAX_CONNECTIONS: Number = plain("server.max-connections", 1024, 1, 65_535);
+/// The largest request.
+pub const MAX_REQUEST_SIZE: Number =
+    Number { unit: Unit::Bytes, ..plain("server.max-request-size", 1_048_576, 1024, 16_777_216) };
+/// The time for a TLS handshake.
+pub const HANDSHAKE_TIMEOUT: Number = seconds("server.handshake-timeout", 10, 1, 3600);
+/// The time from the first byte of a request to its last.
+pub const REQUEST_TIMEOUT: Number = seconds("server.request-timeout", 30, 1, 3600);
+/// The time for a client to take a response.
+pub const WRITE_TIMEOUT: Number = seconds("server.write-timeout", 30, 1, 3600);
+/// How long a connection may be silent between requests.
+pub const IDLE_TIMEOUT: Number = seconds("server.idle-timeout", 600, 1, 86_400);
+/// How long requests in hand may take once the program stops.
+pub const DRAIN_TIMEOUT: Number = seconds("server.drain-timeout", 10, 0, 3600);
+/// The certificate.
+pub const CERT_PATH: Text = Text { path: "server.identity.cert-path", default: None };
+/// The certificate's private key.
+pub const KEY_PATH: Text = Text { path: "server.identity.key-path", default: None };
+/// The oldest version of TLS.
+pub const MIN_VERSION: Word<TlsVersion> = Word {
+    path: "server.tls.min-version",
+    default: Some("1.3"),
+    words: &[("1.2", TlsVersion::V1_2), ("1.3", TlsVersion::V1_3)],
+};
+/// Further names of a generated certificate.
+pub const NAMES: Names = Names { path: "server.tls.names" };
+
+/// The least important messages that are logged.
+pub const LOG_LEVEL: Word<LevelFilter> = Word { path: "daemon.log-level", default: Some("info"), words: LEVELS };
+/// What kind of place messages are logged to.
+pub const LOG_TARGET_TYPE: Word<LogTarget> = Word {
+    path: "daemon.log-target.type",
+    default: Some("stderr"),
+    words: &[("file", LogTarget::File), ("stderr", LogTarget::Stderr), ("syslog", LogTarget::Syslog)],
+};
+/// The file that messages are logged to.
+pub const LOG_TARGET_PATH: Text = Text { path: "daemon.log-target.path", default: None };
+/// Whether to go on in the background.
+pub const DAEMONIZE: Flag = Flag { path: "daemon.daemonize", default: false };
+/// Where the number of the process is written.
+pub const PID_FILE: Text = Text { path: "daemon.pid-file", default: None };
+/// The user and group to become.
+pub const IDENTITY: Text = Text { path: "daemon.identity", default: None };
+/// Where the program keeps what it makes; the service manager's directory comes before this default.
+pub const STATE_DIR: Text = Text { path: "daemon.state-dir", default: Some("/var/lib/cascade-hsm-bridge") };
+
+/// Where the states of KMIP objects live.
+pub const LIFECYCLE: Word<()> = Word { path: "kmip.lifecycle", default: Some("none"), words: &[("none", ())] };
+
+/// The words for levels of log messages, in the file and on the command line.
+pub const LEVELS: &[(&str, LevelFilter)] = &[
+    ("trace", LevelFilter::Trace),
+    ("debug", LevelFilter::Debug),
+    ("info", LevelFilter::Info),
+    ("warning", LevelFilter::Warn),
+    ("warn", LevelFilter::Warn),
+    ("error", LevelFilter::Error),
+];
+
+/// The kinds of places that messages are logged to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogTarget {
+    /// A file.
+    File,
+    /// Standard error.
+    Stderr,
+    /// The system's log.
+    Syslog,
+}
+
+/// A key of the file as the template and the manual describe it.
+#[derive(Debug)]
+pub struct Key {
+    /// Where it stands, as `table.key`; a key at the top has no table.
+    pub path: &'static str,
+    /// Its default as TOML; none where there is no default.
+    pub default: Option<String>,
+}
+
+/// Every key, in the order of the template.
+pub fn all() -> Vec<Key> {
+    vec![
+        VERSION.key(),
+        LIB_PATH.key(),
+        MAX_SESSIONS.key(),
+        SESSION_TIMEOUT.key(),
+        ID_LENGTH.key(),
+        ADDR.key(),
+        MAX_CONNECTIONS.key(),
+        MAX_REQUEST_SIZE.key(),
+        HANDSHAKE_TIMEOUT.key(),
+        REQUEST_TIMEOUT.key(),
+        WRITE_TIMEOUT.key(),
+        IDLE_TIMEOUT.key(),
+        DRAIN_TIMEOUT.key(),
+        CERT_PATH.key(),
+        KEY_PATH.key(),
+        MIN_VERSION.key(),
+        NAMES.key(),
+        LOG_LEVEL.key(),
+        LOG_TARGET_TYPE.key(),
+        LOG_TARGET_PATH.key(),
+        DAEMONIZE.key(),
+        PID_FILE.key(),
+        IDENTITY.key(),
+        STATE_DIR.key(),
+        LIFECYCLE.key(),
+    ]
+}
+
+impl Number {
+    fn key(&self) -> Key {
+        Key { path: self.path, default: Some(self.default.to_string()) }
+    }
+}
+
+impl Flag {
+    fn key(&self) -> Key {
+        Key { path: self.path, default: Some(self.default.to_string()) }
+    }
+}
+
+impl<T> Word<T> {
+    fn key(&self) -> Key {
+        Key { path: self.path, default: self.default.map(|word| format!("\"{word}\"")) }
+    }
+}
+
+impl Text {
+    fn key(&self) -> Key {
+        Key { path: self.path, default: self.default.map(|text| format!("\"{text}\"")) }
+    }
+}
+
+impl Names {
+    fn key(&self) -> Key {
+        Key { path: self.path, default: Some("[]".to_owned()) }
+    }
+}
+
+const fn plain(path: &'static str, default: u32, least: u32, most: u32) -> Number {
+    Number { path, default, least, most, unit: Unit::Plain }
+}
+
+const fn seconds(path: &'static str, default: u32, least: u32, most: u32) -> Number {
+    Number { path, default, least, most, unit: Unit::Seconds }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_every_key_once() {
+        let keys = all();
+        let paths: BTreeSet<_> = keys.iter().map(|key| key.path).collect();
+        assert_eq!(paths.len(), keys.len());
+        let declared = include_str!("keys.rs").matches("\npub const ").count() - "LEVELS".split(' ').count();
+        assert_eq!(keys.len(), declared);
+    }
+
+    #[test]
+    fn keeps_every_default_in_its_range() {
+        for number in [
+            MAX_SESSIONS,
+            SESSION_TIMEOUT,
+            ID_LENGTH,
+            MAX_CONNECTIONS,
+            MAX_REQUEST_SIZE,
+            HANDSHAKE_TIMEOUT,
+            REQUEST_TIMEOUT,
+            WRITE_TIMEOUT,
+            IDLE_TIMEOUT,
+            DRAIN_TIMEOUT,
+        ] {
+            assert!((number.least..=number.most).contains(&number.default), "{}", number.path);
+        }
+    }
+}

@@ -1,2 +1,0 @@
-//! To come.
-#![forbid(unsafe_code)]

@@ -1,0 +1,305 @@
+//! Start and stop of the server, in order, one step after the other.
+#![forbid(unsafe_code)]
+
+mod background;
+mod pid_file;
+
+use std::fmt;
+use std::fs::DirBuilder;
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, lchown};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use log::{debug, error, info, warn};
+
+use crate::bridge::Bridge;
+use crate::config::{self, Config, Overrides};
+use crate::logging::{self, Target};
+use crate::pkcs11::{Module, Tokens};
+use crate::server::tls::{self, Certificate, Origin, Tls};
+use crate::server::{Running, Server};
+use crate::sys::{Signal, Signals};
+use crate::{notify, sys};
+use background::{Place, Starter};
+use pid_file::PidFile;
+
+/// Serves as the file at `path` and `overrides` say, until it is told to stop.
+pub fn run(path: &Path, overrides: &Overrides) -> ExitCode {
+    logging::start();
+    let mut audience = Audience::default();
+    match serve(path, overrides, &mut audience) {
+        Ok(code) => code,
+        Err(Failure(why)) => {
+            error!("{why}");
+            audience.tell(&why);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(path: &Path, overrides: &Overrides, audience: &mut Audience) -> Result<ExitCode, Failure> {
+    let config = configuration(path, overrides)?;
+    sys::restrict_new_files();
+    sys::forbid_core_dumps().map_err(because("cannot switch core dumps off"))?;
+    let signals = Signals::block().map_err(because("cannot block signals"))?;
+
+    let server = listen(&config)?;
+    let addresses = server.local_addrs();
+    let configured_tls = match config.tls.identity {
+        Some(_) => Some(tls::load(&config.tls, &addresses)?),
+        None => None,
+    };
+
+    if goes_to_background(&config) {
+        match background::enter().map_err(because("cannot go on in the background"))? {
+            Place::Foreground(other) => return Ok(audience.outcome(other.wait())),
+            Place::Background(starter) => audience.starter = Some(starter),
+        }
+    }
+    switch_log(&config, audience)?;
+    info!("{} {}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
+    let pid_file = write_pid_file(&config)?;
+
+    give_up_root(&config)?;
+    let Tls { config: tls, certificate } = match configured_tls {
+        Some(tls) => tls,
+        // Only now, so that what is made belongs to whom it serves.
+        None => tls::load(&config.tls, &addresses)?,
+    };
+    log_certificate(&certificate);
+    let tokens = load_module(&config)?;
+
+    let bridge = Arc::new(Bridge::new(tokens, config.bridge.clone()));
+    let failed = Arc::new(AtomicBool::new(false));
+    let server = stop_on_failure(server, &failed);
+    let running = server.run(tls, Arc::<Bridge>::clone(&bridge))?;
+    for address in addresses {
+        info!("listening on {address}");
+    }
+    if let Err(why) = notify::send(notify::READY) {
+        warn!("cannot tell the service manager that the bridge is ready: {why}");
+    }
+    if let Some(starter) = audience.starter.take() {
+        starter.serves();
+    }
+
+    wait_for_stop(&signals)?;
+    stop(signals, running, &bridge);
+    drop(pid_file);
+    info!("stopped");
+    // A module's exit handlers run after its threads and memory are gone, and some crash there.
+    sys::leave(i32::from(failed.load(Ordering::Acquire)))
+}
+
+fn configuration(path: &Path, overrides: &Overrides) -> Result<Config, Failure> {
+    let judged = config::read(path, overrides)?;
+    judged.log_warnings();
+    Ok(judged.sound()?)
+}
+
+/// Takes over the sockets that the service manager opened, or opens one; as root, so that any port will do.
+fn listen(config: &Config) -> Result<Server, Failure> {
+    const OTHERS: u64 = 64;
+    let wanted = u64::try_from(config.server.max_connections).unwrap_or(u64::MAX).saturating_add(OTHERS);
+    let allowed = sys::allow_descriptors(wanted).map_err(because("cannot set the limit of open files"))?;
+    if allowed < wanted {
+        warn!("{allowed} open files are allowed, but {wanted} may be needed\nhint: raise LimitNOFILE or ulimit -n");
+    }
+    let inherited = sys::inherited_listeners().map_err(because("cannot use the sockets of the service manager"))?;
+    if inherited.is_empty() {
+        return Ok(Server::bind(&config.server)?);
+    }
+    info!("using the sockets of the service manager instead of server.addr");
+    Ok(Server::adopt(inherited, &config.server)?)
+}
+
+fn goes_to_background(config: &Config) -> bool {
+    if config.daemon.daemonize && notify::is_expected() {
+        // To the service manager it would look as if the program ended.
+        warn!("daemonize is ignored: the service manager waits for this process");
+        return false;
+    }
+    config.daemon.daemonize
+}
+
+fn switch_log(config: &Config, audience: &mut Audience) -> Result<(), Failure> {
+    let owner = config.daemon.identity.as_ref().filter(|_| sys::is_root());
+    logging::switch(&config.log, owner.map(|identity| (identity.uid, identity.gid)))?;
+    let to_stderr = config.log.target == Target::Stderr;
+    audience.hears_log = to_stderr;
+    if audience.starter.is_some() {
+        if to_stderr {
+            warn!(
+                "the log goes to standard error in the background too\nhint: daemon.log-target or --log names another place"
+            );
+        }
+        let output = logging::raw_output(&config.log.target)?;
+        background::leave_terminal(output.as_ref(), to_stderr).map_err(because("cannot leave the terminal"))?;
+    }
+    Ok(())
+}
+
+fn write_pid_file(config: &Config) -> Result<Option<PidFile>, Failure> {
+    let Some(path) = &config.daemon.pid_file else { return Ok(None) };
+    let written = PidFile::write(path);
+    written.map(Some).map_err(because(format_args!("cannot write the pid-file {}", path.display())))
+}
+
+/// Becomes the identity of the configuration. No code of the module has run before this.
+fn give_up_root(config: &Config) -> Result<(), Failure> {
+    let Some(identity) = &config.daemon.identity else {
+        if sys::is_root() {
+            warn!("the PKCS#11 module will run as root\nhint: daemon.identity or --user names whom to become");
+        }
+        return Ok(());
+    };
+    if sys::is_root() && config.tls.identity.is_none() {
+        make_state_dir(&config.state_dir, identity);
+    }
+    sys::become_identity(identity)
+        .map_err(because(format_args!("cannot become user {} and group {}", identity.uid, identity.gid)))?;
+    // The change of user has undone part of it.
+    sys::forbid_core_dumps().map_err(because("cannot switch core dumps off"))?;
+    debug!("became user {} and group {}", identity.uid, identity.gid);
+    Ok(())
+}
+
+/// Makes the state directory for `identity`, which could not do so itself. One that is there is left as it is, and one that
+/// cannot be made is told of by whoever needs it.
+fn make_state_dir(path: &Path, identity: &sys::Identity) {
+    if DirBuilder::new().mode(0o755).create(path).is_ok() {
+        if let Err(why) = lchown(path, Some(identity.uid), Some(identity.gid)) {
+            warn!("cannot give {} to user {}: {why}", path.display(), identity.uid);
+        }
+    }
+}
+
+fn log_certificate(certificate: &Certificate) {
+    let kind = match certificate.origin {
+        Origin::Configured => "certificate",
+        Origin::Kept => "self-signed certificate",
+        Origin::Made | Origin::Unkept => "new self-signed certificate",
+    };
+    let place = certificate.path.as_ref().map(|path| format!(" {}", path.display())).unwrap_or_default();
+    info!("{kind}{place}, SHA-256 fingerprint {}", certificate.fingerprint);
+}
+
+fn load_module(config: &Config) -> Result<Tokens, Failure> {
+    let module = Module::load(&config.pkcs11.lib_path)?;
+    let of = module.info();
+    info!(
+        "PKCS#11 module {}: {}, {}, version {}, PKCS#11 {}",
+        of.path.display(),
+        of.manufacturer,
+        of.description,
+        of.library_version,
+        of.cryptoki_version
+    );
+    match module.tokens() {
+        Ok(tokens) if tokens.iter().any(|token| token.initialized) => {
+            for token in tokens.iter().filter(|token| token.initialized) {
+                info!("token {:?}, serial {:?}, slot {}", token.label, token.serial, token.slot_id);
+            }
+        }
+        Ok(_) => warn!("the module has no initialised token\nhint: one that is made or plugged in later will be found"),
+        Err(why) => warn!("cannot list the tokens: {why}"),
+    }
+    Ok(Tokens::new(module, &config.pkcs11))
+}
+
+/// A bridge that cannot be reached is better restarted.
+fn stop_on_failure(server: Server, failed: &Arc<AtomicBool>) -> Server {
+    let failed = Arc::clone(failed);
+    server.on_failure(move |_, _| {
+        failed.store(true, Ordering::Release);
+        sys::request_stop();
+    })
+}
+
+fn wait_for_stop(signals: &Signals) -> Result<(), Failure> {
+    loop {
+        match signals.wait().map_err(because("cannot wait for signals"))? {
+            Signal::Hangup => info!("HUP is ignored\nhint: restart the bridge for a changed configuration"),
+            Signal::Stop => return Ok(()),
+        }
+    }
+}
+
+/// Lets the requests in hand finish, then leaves the module. A second signal ends the process at once.
+fn stop(signals: Signals, running: Running, bridge: &Bridge) {
+    info!("stopping");
+    if let Err(why) = notify::send(notify::STOPPING) {
+        debug!("cannot tell the service manager that the bridge stops: {why}");
+    }
+    let impatience = thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        while let Ok(signal) = signals.wait() {
+            if signal == Signal::Stop {
+                warn!("stopped by a second signal, without waiting for requests in hand");
+                sys::leave(1);
+            }
+        }
+    });
+    if let Err(why) = impatience {
+        debug!("a second signal will not be heard: {why}");
+    }
+    match running.stop() {
+        0 => {}
+        cut_off => warn!("{cut_off} connections were cut off, their requests took too long"),
+    }
+    bridge.tokens().finalize();
+}
+
+/// Who is to hear of a start that fails, beside the log.
+#[derive(Default)]
+struct Audience {
+    /// The log goes to standard error, where whoever started the program reads it.
+    hears_log: bool,
+    /// The process that was started, if this one went on in the background.
+    starter: Option<Starter>,
+}
+
+impl Audience {
+    fn tell(&mut self, why: &str) {
+        let why = if self.hears_log { "" } else { why };
+        match self.starter.take() {
+            Some(starter) => starter.fails(why),
+            None => print(why),
+        }
+    }
+
+    /// How the process that was started ends.
+    fn outcome(&self, background: Result<(), String>) -> ExitCode {
+        match background {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(why) => {
+                print(&why);
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+fn print(why: &str) {
+    if !why.is_empty() {
+        // There is nobody left to tell if this fails.
+        let _ = writeln!(io::stderr().lock(), "{why}");
+    }
+}
+
+/// Why the start went no further: what, why, and a hint on its own line where there is one.
+struct Failure(String);
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Failure(error.to_string())
+    }
+}
+
+/// Puts before an error what it stands in the way of.
+fn because(what: impl fmt::Display) -> impl FnOnce(io::Error) -> Failure {
+    move |why| Failure(format!("{what}: {why}"))
+}

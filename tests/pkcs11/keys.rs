@@ -1,0 +1,133 @@
+//! Key pairs: made, read back, signed and verified with.
+
+use cascade_hsm_bridge::pkcs11::{
+    Class, Curve, Error, Filter, Key, KeyKind, KeyPair, KeyPairSpec, PublicKey, Token, Usage,
+};
+use cryptoki::mechanism::Mechanism;
+use ring::signature;
+
+use crate::bench::{PIN, admit, eddsa, make, on_softhsm, sha256};
+
+#[test]
+fn makes_rsa_keys_that_sign() {
+    on_softhsm("keys::makes_rsa_keys_that_sign", |bench| {
+        let tokens = bench.tokens();
+        let token = admit(&tokens, "one", PIN).unwrap();
+        let pair = make(&token, KeyKind::Rsa { bits: 2048 }).unwrap();
+        judge(&token, &pair, KeyKind::Rsa { bits: 2048 });
+        let signed = token.sign(&pair.private, &Mechanism::Sha256RsaPkcs, b"data").unwrap();
+        assert!(token.verify(&pair.public, &Mechanism::Sha256RsaPkcs, b"data", &signed).unwrap());
+        let Some(PublicKey::Rsa { modulus, exponent }) = &pair.public.public else { panic!("no RSA key") };
+        assert_eq!((modulus.len(), exponent.as_slice()), (256, &[1, 0, 1][..]));
+        // SoftHSM shows them of the private key too.
+        assert_eq!(pair.public.public, pair.private.public);
+        signature::RsaPublicKeyComponents { n: modulus, e: exponent }
+            .verify(&signature::RSA_PKCS1_2048_8192_SHA256, b"data", &signed)
+            .unwrap();
+    });
+}
+
+#[test]
+fn makes_keys_on_the_nist_curves_that_sign() {
+    on_softhsm("keys::makes_keys_on_the_nist_curves_that_sign", |bench| {
+        let tokens = bench.tokens();
+        let token = admit(&tokens, "one", PIN).unwrap();
+        for curve in [Curve::P256, Curve::P384, Curve::P521] {
+            let pair = make(&token, KeyKind::Ec(curve)).unwrap();
+            judge(&token, &pair, KeyKind::Ec(curve));
+            let Some(PublicKey::Ec { curve: named, point }) = &pair.public.public else { panic!("no point") };
+            assert_eq!((*named, point.len()), (curve, curve.point_len()));
+            let hash = sha256(b"data");
+            let signed = token.sign(&pair.private, &Mechanism::Ecdsa, &hash).unwrap();
+            assert_eq!(signed.len(), 2 * curve.coordinate_len());
+            assert_eq!(token.verify(&pair.public, &Mechanism::Ecdsa, &hash, &signed), Ok(true));
+            let mut bad = signed.clone();
+            bad[5] ^= 1;
+            assert_eq!(token.verify(&pair.public, &Mechanism::Ecdsa, &hash, &bad), Ok(false));
+            assert_eq!(token.verify(&pair.public, &Mechanism::Ecdsa, &hash, &bad[1..]), Ok(false));
+            if curve == Curve::P256 {
+                signature::UnparsedPublicKey::new(&signature::ECDSA_P256_SHA256_FIXED, point)
+                    .verify(b"data", &signed)
+                    .unwrap();
+            }
+        }
+    });
+}
+
+#[test]
+fn makes_edwards_keys_that_sign() {
+    on_softhsm("keys::makes_edwards_keys_that_sign", |bench| {
+        let tokens = bench.tokens();
+        let token = admit(&tokens, "one", PIN).unwrap();
+        for curve in [Curve::Ed25519, Curve::Ed448] {
+            let pair = match make(&token, KeyKind::Ec(curve)) {
+                // Builds without Ed448 exist.
+                Err(error) if curve == Curve::Ed448 => {
+                    println!("Ed448: {error}");
+                    continue;
+                }
+                made => made.unwrap(),
+            };
+            judge(&token, &pair, KeyKind::Ec(curve));
+            let signed = token.sign(&pair.private, &eddsa(), b"data").unwrap();
+            assert_eq!(signed.len(), 2 * curve.coordinate_len());
+            assert_eq!(token.verify(&pair.public, &eddsa(), b"data", &signed), Ok(true));
+            assert_eq!(token.verify(&pair.public, &eddsa(), b"other", &signed), Ok(false));
+            let Some(PublicKey::Ec { point, .. }) = &pair.public.public else { panic!("no point") };
+            if curve == Curve::Ed25519 {
+                signature::UnparsedPublicKey::new(&signature::ED25519, point).verify(b"data", &signed).unwrap();
+            }
+        }
+    });
+}
+
+/// What holds for every pair made here.
+fn judge(token: &Token, pair: &KeyPair, kind: KeyKind) {
+    assert_eq!((pair.public.kind, pair.private.kind), (kind, kind));
+    assert_eq!((pair.public.class, pair.private.class), (Class::PublicKey, Class::PrivateKey));
+    assert_eq!(pair.public.id, pair.private.id);
+    assert_eq!(pair.private.usage, Usage { sign: true, ..Usage::default() });
+    assert!(pair.public.usage.verify && !pair.public.usage.encrypt && !pair.public.usage.wrap);
+    let private: &Key = &pair.private;
+    let state = [private.sensitive, private.extractable, private.always_sensitive, private.never_extractable];
+    assert_eq!(state, [Some(true), Some(false), Some(true), Some(true)]);
+    assert_eq!(token.label(Class::PublicKey, &pair.public.id).unwrap().as_deref(), Some("label-pub"));
+    assert_eq!(token.label(Class::PrivateKey, &pair.private.id).unwrap().as_deref(), Some("label-priv"));
+    assert_eq!(token.key(Class::PublicKey, &pair.public.id).unwrap(), pair.public);
+}
+
+#[test]
+fn refuses_what_the_token_cannot_make_and_leaves_nothing_behind() {
+    on_softhsm("keys::refuses_what_the_token_cannot_make_and_leaves_nothing_behind", |bench| {
+        let tokens = bench.tokens();
+        let token = admit(&tokens, "one", PIN).unwrap();
+        for bits in [0, 100, 20_000] {
+            let error = make(&token, KeyKind::Rsa { bits }).unwrap_err();
+            assert!(error.to_string().starts_with("C_GenerateKeyPair: CKR_"), "{error}");
+        }
+        assert!(matches!(make(&token, KeyKind::Other(cryptoki::object::KeyType::DSA)), Err(Error::Unsupported(_))));
+        assert_eq!(token.list(&Filter::default()).unwrap(), []);
+    });
+}
+
+#[test]
+fn a_short_id_in_use_is_refused() {
+    on_softhsm("keys::a_short_id_in_use_is_refused", |bench| {
+        let tokens = bench.tokens();
+        let token = admit(&tokens, "one", PIN).unwrap();
+        let spec = KeyPairSpec {
+            kind: KeyKind::Ec(Curve::P256),
+            id: vec![7, 7],
+            public_label: None,
+            private_label: None,
+            usage: Usage { sign: true, verify: true, ..Usage::default() },
+        };
+        let pair = token.generate_key_pair(&spec).unwrap();
+        assert_eq!(token.label(Class::PublicKey, &pair.public.id), Ok(None));
+        assert_eq!(token.generate_key_pair(&spec).unwrap_err(), Error::IdTaken);
+        token.destroy(Class::PublicKey, &[7, 7]).unwrap();
+        assert_eq!(token.generate_key_pair(&spec).unwrap_err(), Error::IdTaken);
+        token.destroy(Class::PrivateKey, &[7, 7]).unwrap();
+        assert!(token.generate_key_pair(&spec).is_ok());
+    });
+}

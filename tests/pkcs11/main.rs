@@ -1,0 +1,10 @@
+//! The PKCS#11 layer on a real SoftHSM token.
+#![forbid(unsafe_code)]
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
+mod bench;
+mod keys;
+mod load;
+mod login;
+mod objects;
+mod sessions;

@@ -1,0 +1,131 @@
+//! Objects renamed, listed, destroyed, by this program and by others.
+
+use std::sync::Barrier;
+use std::thread;
+
+use cascade_hsm_bridge::pkcs11::{Class, Curve, Error, Filter, KeyKind};
+use cryptoki::mechanism::Mechanism;
+
+use crate::bench::{PIN, admit, eddsa, make, on_softhsm, sha256};
+
+#[test]
+fn renames_lists_and_destroys() {
+    on_softhsm("objects::renames_lists_and_destroys", |bench| {
+        let tokens = bench.tokens();
+        let token = admit(&tokens, "one", PIN).unwrap();
+        let pair = make(&token, KeyKind::Ec(Curve::P256)).unwrap();
+        let other = make(&token, KeyKind::Ec(Curve::Ed25519)).unwrap();
+        let id = &pair.private.id;
+        token.rename(Class::PrivateKey, id, "zone-ksk-\u{e9}").unwrap();
+        assert_eq!(token.label(Class::PrivateKey, id).unwrap().as_deref(), Some("zone-ksk-\u{e9}"));
+        assert_eq!(token.label(Class::PublicKey, id).unwrap().as_deref(), Some("label-pub"));
+        // pkcs11-tool agrees.
+        assert!(bench.pkcs11_tool(&["--list-objects"]).contains("zone-ksk-\u{e9}"));
+
+        let list = |filter: Filter<'_>| token.list(&filter).unwrap();
+        assert_eq!(list(Filter::default()).len(), 4);
+        assert_eq!(list(Filter { class: Some(Class::PrivateKey), ..Filter::default() }).len(), 2);
+        assert_eq!(list(Filter { class: Some(Class::SecretKey), ..Filter::default() }).len(), 0);
+        assert_eq!(list(Filter { id: Some(id), ..Filter::default() }).len(), 2);
+        let edwards = Filter { key_type: Some(cryptoki::object::KeyType::EC_EDWARDS), ..Filter::default() };
+        assert!(list(edwards).iter().all(|found| found.id == other.public.id));
+        let found = list(Filter { label: Some("zone-ksk-\u{e9}"), ..Filter::default() });
+        assert_eq!((found.len(), found[0].class, &found[0].id), (1, Class::PrivateKey, id));
+
+        token.destroy(Class::PrivateKey, id).unwrap();
+        assert_eq!(token.destroy(Class::PrivateKey, id), Err(Error::NotFound { class: Class::PrivateKey }));
+        let gone = Some(Error::NotFound { class: Class::PrivateKey });
+        assert_eq!(token.key(Class::PrivateKey, id).err(), gone);
+        assert_eq!(token.label(Class::PrivateKey, id).err(), gone);
+        assert_eq!(token.rename(Class::PrivateKey, id, "x").err(), gone);
+        assert_eq!(token.sign(&pair.private, &Mechanism::Ecdsa, &[1; 32]).err(), gone);
+        assert!(token.key(Class::PublicKey, id).is_ok());
+        assert!(token.sign(&other.private, &eddsa(), b"data").is_ok());
+    });
+}
+
+#[test]
+fn equal_ids_are_ambiguous() {
+    on_softhsm("objects::equal_ids_are_ambiguous", |bench| {
+        for label in ["a", "b"] {
+            bench.pkcs11_tool(&["--keypairgen", "--key-type", "EC:prime256v1", "--id", "0102", "--label", label]);
+        }
+        let tokens = bench.tokens();
+        let token = admit(&tokens, "one", PIN).unwrap();
+        assert_eq!(token.key(Class::PublicKey, &[1, 2]).err(), Some(Error::Ambiguous { class: Class::PublicKey }));
+        assert_eq!(token.destroy(Class::PublicKey, &[1, 2]), Err(Error::Ambiguous { class: Class::PublicKey }));
+        assert_eq!(token.list(&Filter::default()).unwrap().len(), 4);
+    });
+}
+
+#[test]
+fn a_handle_that_went_stale_is_found_out() {
+    on_softhsm("objects::a_handle_that_went_stale_is_found_out", |bench| {
+        let tokens = bench.tokens();
+        let token = admit(&tokens, "one", PIN).unwrap();
+        let hash = sha256(b"data");
+        let pair = make(&token, KeyKind::Ec(Curve::P256)).unwrap();
+        let hex: String = pair.private.id.iter().map(|byte| format!("{byte:02x}")).collect();
+        token.sign(&pair.private, &Mechanism::Ecdsa, &hash).unwrap();
+        // Destroyed by another program, and another key made under the same id.
+        bench.pkcs11_tool(&["--delete-object", "--type", "privkey", "--id", &hex]);
+        let gone = Error::NotFound { class: Class::PrivateKey };
+        assert_eq!(token.sign(&pair.private, &Mechanism::Ecdsa, &hash).unwrap_err(), gone);
+        assert_eq!(token.key(Class::PrivateKey, &pair.private.id).unwrap_err(), gone);
+        bench.pkcs11_tool(&["--delete-object", "--type", "pubkey", "--id", &hex]);
+        bench.pkcs11_tool(&["--keypairgen", "--key-type", "EC:prime256v1", "--id", &hex]);
+        let signed = token.sign(&pair.private, &Mechanism::Ecdsa, &hash).unwrap();
+        let public = token.key(Class::PublicKey, &pair.public.id).unwrap();
+        assert_ne!(public, pair.public);
+        assert_eq!(token.verify(&public, &Mechanism::Ecdsa, &hash, &signed), Ok(true));
+    });
+}
+
+#[test]
+fn every_session_forgets_a_destroyed_key() {
+    on_softhsm("objects::every_session_forgets_a_destroyed_key", |bench| {
+        let tokens = bench.tokens_with(4);
+        let token = admit(&tokens, "one", PIN).unwrap();
+        let hash = sha256(b"data");
+        let (old, kept) =
+            (make(&token, KeyKind::Ec(Curve::P256)).unwrap(), make(&token, KeyKind::Ec(Curve::P256)).unwrap());
+        let at_once = |work: &(dyn Fn() + Sync)| {
+            let barrier = Barrier::new(4);
+            thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| {
+                        barrier.wait();
+                        (0..20).for_each(|_| work());
+                    });
+                }
+            });
+        };
+        at_once(&|| {
+            token.sign(&old.private, &Mechanism::Ecdsa, &hash).unwrap();
+            token.sign(&kept.private, &Mechanism::Ecdsa, &hash).unwrap();
+        });
+        token.destroy(Class::PrivateKey, &old.private.id).unwrap();
+        at_once(&|| {
+            let gone = token.sign(&old.private, &Mechanism::Ecdsa, &hash);
+            assert_eq!(gone, Err(Error::NotFound { class: Class::PrivateKey }));
+            token.sign(&kept.private, &Mechanism::Ecdsa, &hash).unwrap();
+        });
+    });
+}
+
+#[test]
+fn a_private_key_tells_its_public_key_where_the_token_shows_it() {
+    on_softhsm("objects::a_private_key_tells_its_public_key_where_the_token_shows_it", |bench| {
+        let tokens = bench.tokens();
+        let token = admit(&tokens, "one", PIN).unwrap();
+        for (kind, shown) in [(KeyKind::Rsa { bits: 1024 }, true), (KeyKind::Ec(Curve::P256), false)] {
+            let pair = make(&token, kind).unwrap();
+            token.destroy(Class::PublicKey, &pair.public.id).unwrap();
+            let gone = token.key(Class::PublicKey, &pair.public.id).unwrap_err();
+            assert_eq!(gone, Error::NotFound { class: Class::PublicKey });
+            let private = token.key(Class::PrivateKey, &pair.private.id).unwrap();
+            assert_eq!(private.kind, kind);
+            assert_eq!(private.public, pair.public.public.clone().filter(|_| shown));
+        }
+    });
+}

@@ -1,0 +1,169 @@
+//! Sessions shared, discarded and closed, to the end of the module.
+
+use std::sync::Barrier;
+use std::thread;
+use std::time::Duration;
+
+use cascade_hsm_bridge::pkcs11::{Class, Curve, Error, Filter, KeyKind, Refusal};
+use cryptoki::error::RvError;
+use cryptoki::mechanism::Mechanism;
+
+use crate::bench::{PIN, admit, make, on_softhsm, on_spy, sha256};
+
+#[test]
+fn a_warm_signature_is_made_with_nothing_but_sign_calls() {
+    on_spy("sessions::a_warm_signature_is_made_with_nothing_but_sign_calls", |bench| {
+        let tokens = bench.tokens();
+        let token = admit(&tokens, "one", PIN).unwrap();
+        let pair = make(&token, KeyKind::Ec(Curve::P256)).unwrap();
+        let hash = sha256(b"data");
+        token.sign(&pair.private, &Mechanism::Ecdsa, &hash).unwrap();
+        bench.calls();
+        let key = token.key(Class::PrivateKey, &pair.private.id).unwrap();
+        let signature = token.sign(&key, &Mechanism::Ecdsa, &hash).unwrap();
+        // The second is the binding's question for the length.
+        assert_eq!(bench.calls(), ["C_SignInit", "C_Sign", "C_Sign"]);
+        assert!(token.verify(&pair.public, &Mechanism::Ecdsa, &hash, &signature).unwrap());
+        assert_eq!(bench.calls(), ["C_VerifyInit", "C_Verify"]);
+    });
+}
+
+#[test]
+fn eight_threads_share_two_sessions() {
+    on_spy("sessions::eight_threads_share_two_sessions", |bench| {
+        let tokens = bench.tokens_with(2);
+        let token = admit(&tokens, "one", PIN).unwrap();
+        let pair = make(&token, KeyKind::Ec(Curve::P256)).unwrap();
+        let hash = sha256(b"data");
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..25 {
+                        let signed = token.sign(&pair.private, &Mechanism::Ecdsa, &hash).unwrap();
+                        assert!(token.verify(&pair.public, &Mechanism::Ecdsa, &hash, &signed).unwrap());
+                    }
+                });
+            }
+        });
+        tokens.finalize();
+        let calls = bench.calls();
+        let count = |name: &str| calls.iter().filter(|call| *call == name).count();
+        // One more is the anchor.
+        assert!((2..=3).contains(&count("C_OpenSession")), "{} sessions", count("C_OpenSession"));
+        assert_eq!(count("C_CloseSession"), count("C_OpenSession"));
+        assert_eq!(count("C_SignInit"), 200);
+        assert_eq!(calls.last().map(String::as_str), Some("C_Finalize"));
+    });
+}
+
+#[test]
+fn threads_that_make_and_destroy_keys_do_not_disturb_those_that_sign() {
+    on_softhsm("sessions::threads_that_make_and_destroy_keys_do_not_disturb_those_that_sign", |bench| {
+        let tokens = bench.tokens();
+        let token = admit(&tokens, "one", PIN).unwrap();
+        let pair = make(&token, KeyKind::Ec(Curve::P256)).unwrap();
+        let hash = sha256(b"data");
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..15 {
+                        let made = make(&token, KeyKind::Ec(Curve::P256)).unwrap();
+                        token.sign(&made.private, &Mechanism::Ecdsa, &hash).unwrap();
+                        token.rename(Class::PublicKey, &made.public.id, "new").unwrap();
+                        token.destroy(Class::PrivateKey, &made.private.id).unwrap();
+                        token.destroy(Class::PublicKey, &made.public.id).unwrap();
+                    }
+                });
+                scope.spawn(|| {
+                    for _ in 0..100 {
+                        token.sign(&pair.private, &Mechanism::Ecdsa, &hash).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(token.list(&Filter::default()).unwrap().len(), 2);
+    });
+}
+
+#[test]
+fn a_failed_operation_costs_one_session_and_nothing_else() {
+    on_spy("sessions::a_failed_operation_costs_one_session_and_nothing_else", |bench| {
+        let tokens = bench.tokens();
+        let token = admit(&tokens, "one", PIN).unwrap();
+        let pair = make(&token, KeyKind::Rsa { bits: 2048 }).unwrap();
+        token.sign(&pair.private, &Mechanism::RsaPkcs, b"data").unwrap();
+        bench.calls();
+        let error = token.sign(&pair.private, &Mechanism::RsaPkcs, &[1; 300]).unwrap_err();
+        assert!(error.rv().is_some_and(|rv| rv != RvError::KeyHandleInvalid), "{error}");
+        assert_eq!(bench.calls().iter().filter(|name| *name == "C_CloseSession").count(), 1);
+        assert!(token.sign(&pair.private, &Mechanism::RsaPkcs, b"data").is_ok());
+        assert!(matches!(token.sign(&pair.public, &Mechanism::RsaPkcs, b"data"), Err(Error::Unsupported(_))));
+        assert!(matches!(token.verify(&pair.private, &Mechanism::RsaPkcs, b"data", b""), Err(Error::Unsupported(_))));
+    });
+}
+
+#[test]
+fn gives_random_of_any_length() {
+    on_softhsm("sessions::gives_random_of_any_length", |bench| {
+        let tokens = bench.tokens();
+        let token = admit(&tokens, "one", PIN).unwrap();
+        for len in [0, 1, 32, 1024, 1025, 5000] {
+            assert_eq!(token.random(len).unwrap().len(), len);
+        }
+        assert_ne!(token.random(32).unwrap(), token.random(32).unwrap());
+    });
+}
+
+#[test]
+fn after_the_end_everything_is_refused() {
+    on_softhsm("sessions::after_the_end_everything_is_refused", |bench| {
+        let tokens = bench.tokens();
+        let token = admit(&tokens, "one", PIN).unwrap();
+        let pair = make(&token, KeyKind::Ec(Curve::P256)).unwrap();
+        tokens.finalize();
+        tokens.finalize();
+        let closed = || Some(Error::Closed);
+        assert_eq!(admit(&tokens, "one", PIN).err(), Some(Refusal::Unavailable(Error::Closed)));
+        assert_eq!(admit(&tokens, "two", "wrong").err(), Some(Refusal::Unavailable(Error::Closed)));
+        assert_eq!(tokens.present().err(), closed());
+        assert_eq!(token.key(Class::PrivateKey, &pair.private.id).err(), closed());
+        assert_eq!(token.label(Class::PrivateKey, &pair.private.id).err(), closed());
+        assert_eq!(token.rename(Class::PrivateKey, &pair.private.id, "x").err(), closed());
+        assert_eq!(token.list(&Filter::default()).err(), closed());
+        assert_eq!(make(&token, KeyKind::Ec(Curve::P256)).err(), closed());
+        assert_eq!(token.destroy(Class::PrivateKey, &pair.private.id).err(), closed());
+        assert_eq!(token.sign(&pair.private, &Mechanism::Ecdsa, &[1; 32]).err(), closed());
+        assert_eq!(token.verify(&pair.public, &Mechanism::Ecdsa, &[1; 32], &[1; 64]).err(), closed());
+        assert_eq!(token.random(8).err(), closed());
+        // It may begin again.
+        drop((token, tokens));
+        let tokens = bench.tokens();
+        assert!(admit(&tokens, "one", PIN).unwrap().key(Class::PrivateKey, &pair.private.id).is_ok());
+    });
+}
+
+#[test]
+fn the_end_waits_for_those_who_are_signing() {
+    on_softhsm("sessions::the_end_waits_for_those_who_are_signing", |bench| {
+        let tokens = bench.tokens();
+        let token = admit(&tokens, "one", PIN).unwrap();
+        let pair = make(&token, KeyKind::Ec(Curve::P256)).unwrap();
+        let started = Barrier::new(5);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    started.wait();
+                    let end = loop {
+                        if let Err(error) = token.sign(&pair.private, &Mechanism::Ecdsa, &[1; 32]) {
+                            break error;
+                        }
+                    };
+                    assert_eq!(end, Error::Closed);
+                });
+            }
+            started.wait();
+            thread::sleep(Duration::from_millis(20));
+            tokens.finalize();
+        });
+    });
+}
