@@ -279,6 +279,7 @@ fn fault_12_more_clients_than_sessions_wait_their_turn() {
             });
         }
     });
-    assert!(spy.open_sessions() <= 2, "{} sessions", spy.open_sessions());
+    // Two to lend, and the one whose end would log the token out.
+    assert!(spy.open_sessions() <= 3, "{} sessions", spy.open_sessions());
     assert!(bridge.is_alive());
 }

@@ -15,6 +15,7 @@ pub mod tags;
 pub mod token;
 pub mod ttlv;
 
+use std::env;
 use std::path::PathBuf;
 
 pub use bridge::Bridge;
@@ -23,7 +24,7 @@ pub use key::KeySpec;
 pub use message::{Answer, Item, Request, Response};
 pub use token::Token;
 
-/// The program under test.
+/// The program under test: what `CASCADE_HSM_BRIDGE` names (an installed one, say), else the one just built.
 pub fn program() -> PathBuf {
-    PathBuf::from(env!("CARGO_BIN_EXE_cascade-hsm-bridge"))
+    env::var_os("CASCADE_HSM_BRIDGE").map_or_else(|| env!("CARGO_BIN_EXE_cascade-hsm-bridge").into(), PathBuf::from)
 }

@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use super::scratch::Scratch;
 
 /// A label and PIN that appear nowhere else, so that logs can be searched for them.
-const LABEL: &str = "cascade";
+const LABEL: &str = "signer 5117";
 const PIN: &str = "pin-7391-of-the-user";
 const SO_PIN: &str = "pin-8204-of-the-officer";
 
@@ -92,11 +92,11 @@ impl Token {
     }
 
     pub fn serial(&self) -> String {
-        let listing = self.pkcs11_tool(&["--list-token-slots"]);
-        let label = format!(": {}", self.label);
-        let lines = listing.lines().skip_while(|line| !(line.contains("token label") && line.ends_with(&label)));
-        let line = lines.into_iter().find(|line| line.trim().starts_with("serial num")).expect("a serial number");
-        line.rsplit(' ').next().expect("a value").to_string()
+        let listing = run(Command::new("softhsm2-util").arg("--show-slots").env("SOFTHSM2_CONF", self.conf()));
+        let label = |line: &str| line.trim().strip_prefix("Label:").is_some_and(|label| label.trim() == self.label);
+        let slot = listing.split("\nSlot ").find(|slot| slot.lines().any(label)).expect("the slot of the token");
+        let serial = slot.lines().find_map(|line| line.trim().strip_prefix("Serial number:")).expect("a serial number");
+        serial.trim().to_string()
     }
 
     /// A signature that pkcs11-tool makes with one of the token's keys.
