@@ -122,7 +122,9 @@ fn a_critical_extension_refuses_the_batch_before_anything_is_done() {
     };
     let second = |critical| Item { extension: extension(critical), ..random(b"2") };
     let request = client.request(vec![KeySpec::ecdsa(256).item().with_id(b"1"), second(true)]);
-    client.ask(&request).single().is_refused_as_a_whole(reason::FEATURE_NOT_SUPPORTED);
+    let refused = client.ask(&request);
+    refused.single().is_refused(reason::FEATURE_NOT_SUPPORTED);
+    assert_eq!(refused.single().id.as_deref(), Some(&b"2"[..]), "the item at fault is named");
     assert_eq!(token.objects(), Vec::<String>::new());
     let request = client.request(vec![random(b"1"), second(false)]);
     assert!(client.ask(&request).answers.iter().all(|answer| answer.status == 0));
