@@ -259,9 +259,13 @@ pub fn restrict_new_files() {
 ///
 /// To be called again after a change of user, which undoes part of it. A debug build stays open to debuggers.
 pub fn forbid_core_dumps() -> io::Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid place for an rlimit.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_CORE, &mut limit) })?;
     // A limit of 0 binds files only; with 1 the kernel does not feed a dump to a collecting program either. core(5).
-    let limit = libc::rlimit { rlim_cur: 1, rlim_max: 1 };
-    // SAFETY: `limit` is a valid rlimit.
+    let most = limit.rlim_max.min(1);
+    limit = libc::rlimit { rlim_cur: most, rlim_max: most };
+    // SAFETY: `limit` is a valid rlimit, and no hard limit is raised.
     check(unsafe { libc::setrlimit(libc::RLIMIT_CORE, &limit) })?;
     if !cfg!(debug_assertions) {
         // SAFETY: PR_SET_DUMPABLE takes a number and no pointer.

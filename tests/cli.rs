@@ -2,6 +2,9 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
+mod support;
+
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -10,34 +13,31 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-/// A directory of the test's own with a SoftHSM token and a configuration file.
-struct Place(PathBuf);
+use support::Token;
+use support::scratch::Scratch;
+
+/// A token, and a directory of the test's own with a configuration file.
+struct Place {
+    token: Token,
+    directory: Scratch,
+}
 
 impl Place {
     fn new() -> Place {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let place = Place(std::env::temp_dir().join(format!("chb-cli-{}-{number}", std::process::id())));
-        fs::create_dir_all(place.path("tokens")).unwrap();
-        fs::write(place.path("softhsm.conf"), format!("directories.tokendir = {}\n", place.path("tokens").display()))
-            .unwrap();
-        let init = ["--init-token", "--free", "--label", "cli", "--pin", "1234", "--so-pin", "1234"];
-        let made = Command::new("softhsm2-util").args(init).env("SOFTHSM2_CONF", place.path("softhsm.conf")).output();
-        assert!(made.expect("softhsm2-util is installed").status.success());
+        let place = Place { token: Token::create(), directory: Scratch::new("cli") };
         place.configure("");
         place
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
+        self.directory.path().join(name)
     }
 
     /// Writes a sound configuration with `more` at its end, which is inside `[daemon]`.
     fn configure(&self, more: &str) {
-        let (module, state) = (module(), self.path("state"));
+        let (module, state) = (Token::module(), self.path("state"));
         self.write(&format!(
             "version = 'v1'\n[pkcs11]\nlib-path = {module:?}\n[server]\naddr = '127.0.0.1:0'\n[daemon]\nstate-dir = {state:?}\n{more}\n"
         ));
@@ -48,12 +48,12 @@ impl Place {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        self.prepared(program(), args)
+        self.prepared(support::program(), args)
     }
 
-    fn prepared(&self, program: &str, args: &[&str]) -> Command {
+    fn prepared(&self, program: impl AsRef<OsStr>, args: &[&str]) -> Command {
         let mut command = Command::new(program);
-        command.args(args).env("SOFTHSM2_CONF", self.path("softhsm.conf")).stdin(Stdio::null());
+        command.args(args).env("SOFTHSM2_CONF", self.token.conf()).stdin(Stdio::null());
         for name in ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "STATE_DIRECTORY", "JOURNAL_STREAM"] {
             command.env_remove(name);
         }
@@ -69,27 +69,23 @@ impl Place {
     /// Starts `command`, and waits until it says where it listens.
     fn start(&self, mut command: Command) -> Running {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let mut log = String::new();
-        let mut lines = BufReader::new(child.stderr.take().unwrap());
-        while lines.read_line(&mut log).unwrap() > 0 {
-            let line = log.lines().last().unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap());
+        let address = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut running = Running { address, child, log: String::new(), lines };
+        while running.lines.read_line(&mut running.log).unwrap() > 0 {
+            let line = running.log.lines().last().unwrap();
             if let Some((_, address)) = line.split_once("listening on ") {
-                return Running { address: address.parse().unwrap(), child, log, lines };
+                running.address = address.parse().unwrap();
+                return running;
             }
         }
-        panic!("it does not serve:\n{log}");
+        panic!("it does not serve:\n{}", running.log);
     }
 
     fn serve(&self, args: &[&str]) -> Running {
         let mut command = self.command(args);
         command.arg("--config").arg(self.path("config.toml"));
         self.start(command)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -121,14 +117,13 @@ impl Drop for Running {
     }
 }
 
-fn program() -> &'static str {
-    env!("CARGO_BIN_EXE_cascade-hsm-bridge")
-}
+/// A process in the background, ended with the test.
+struct Background(String);
 
-fn module() -> PathBuf {
-    let directories = ["/usr/lib/softhsm", "/usr/lib/x86_64-linux-gnu/softhsm", "/usr/lib64/pkcs11", "/usr/lib/pkcs11"];
-    let known = directories.iter().map(|directory| Path::new(directory).join("libsofthsm2.so"));
-    known.into_iter().find(|path| path.exists()).expect("SoftHSM is installed")
+impl Drop for Background {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").args(["-KILL", &self.0]).stderr(Stdio::null()).status();
+    }
 }
 
 fn kill(signal: &str, pid: &str) {
@@ -144,7 +139,7 @@ fn stderr(output: &Output) -> String {
 }
 
 fn run(args: &[&str]) -> Output {
-    Command::new(program()).args(args).output().unwrap()
+    Command::new(support::program()).args(args).output().unwrap()
 }
 
 #[test]
@@ -169,7 +164,7 @@ fn survives_a_reader_that_goes_away() {
     let (gone, end) = UnixStream::pair().unwrap();
     drop(gone);
     let mut child =
-        Command::new(program()).arg("-h").stdout(OwnedFd::from(end)).stderr(Stdio::piped()).spawn().unwrap();
+        Command::new(support::program()).arg("-h").stdout(OwnedFd::from(end)).stderr(Stdio::piped()).spawn().unwrap();
     let status = child.wait().unwrap();
     assert!(status.success());
     assert_eq!(std::io::read_to_string(child.stderr.take().unwrap()).unwrap(), "");
@@ -268,8 +263,8 @@ fn tells_the_service_manager_when_it_serves_and_when_it_stops() {
 /// A command that starts the program with `socket` as the descriptor that the service manager hands over.
 fn with_inherited(place: &Place, socket: OwnedFd) -> Command {
     let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1; export LISTEN_PID LISTEN_FDS; exec \"$@\"";
-    let mut command = place.prepared("sh", &["-c", script, "sh", program(), "--config"]);
-    command.arg(place.path("config.toml")).stdin(socket);
+    let mut command = place.prepared("sh", &["-c", script, "sh"]);
+    command.arg(support::program()).arg("--config").arg(place.path("config.toml")).stdin(socket);
     command
 }
 
@@ -305,7 +300,9 @@ fn goes_to_the_background_once_it_serves_and_gives_root_up() {
     place.configure(&format!("log-target = {{ type = 'file', path = {log:?} }}\npid-file = {pid_file:?}\n{identity}"));
     if is_root {
         // What the bridge becomes must be able to reach its token and its state directory.
-        let changed = Command::new("chown").arg("-R").arg("65534:65534").arg(&place.0).status().unwrap();
+        let store = place.token.conf();
+        let owned = [place.directory.path(), store.parent().unwrap()];
+        let changed = Command::new("chown").arg("-R").arg("65534:65534").args(owned).status().unwrap();
         assert!(changed.success());
     }
     let output = place.run(&["--daemonize"]);
@@ -314,6 +311,7 @@ fn goes_to_the_background_once_it_serves_and_gives_root_up() {
     assert_eq!((stdout(&output), stderr(&output)), (String::new(), String::new()));
 
     let pid = fs::read_to_string(&pid_file).unwrap().trim().to_owned();
+    let _background = Background(pid.clone());
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let directory = fs::read_link(format!("/proc/{pid}/cwd")).unwrap();
@@ -356,7 +354,7 @@ fn the_started_process_tells_why_the_background_one_does_not_serve() {
 fn a_start_that_fails_is_told_once_where_the_log_is_the_terminal() {
     let place = Place::new();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let (module, address) = (module(), taken.local_addr().unwrap());
+    let (module, address) = (Token::module(), taken.local_addr().unwrap());
     place.write(&format!("version = 'v1'\n[pkcs11]\nlib-path = {module:?}\n[server]\naddr = '{address}'\n"));
     let output = place.run(&[]);
     let said = stderr(&output);

@@ -160,6 +160,10 @@ pub struct Key {
     pub path: &'static str,
     /// Its default as TOML; none where there is no default.
     pub default: Option<String>,
+    /// The least and the most it may be, for a number.
+    pub range: Option<(u32, u32)>,
+    /// What it may be, for one of a few words.
+    pub words: Vec<&'static str>,
 }
 
 /// Every key, in the order of the template.
@@ -195,31 +199,39 @@ pub fn all() -> Vec<Key> {
 
 impl Number {
     fn key(&self) -> Key {
-        Key { path: self.path, default: Some(self.default.to_string()) }
+        let range = Some((self.least, self.most));
+        Key { range, ..Key::new(self.path, Some(self.default.to_string())) }
     }
 }
 
 impl Flag {
     fn key(&self) -> Key {
-        Key { path: self.path, default: Some(self.default.to_string()) }
+        Key::new(self.path, Some(self.default.to_string()))
     }
 }
 
 impl<T> Word<T> {
     fn key(&self) -> Key {
-        Key { path: self.path, default: self.default.map(|word| format!("\"{word}\"")) }
+        let words = self.words.iter().map(|(word, _)| *word).collect();
+        Key { words, ..Key::new(self.path, self.default.map(|word| format!("\"{word}\""))) }
     }
 }
 
 impl Text {
     fn key(&self) -> Key {
-        Key { path: self.path, default: self.default.map(|text| format!("\"{text}\"")) }
+        Key::new(self.path, self.default.map(|text| format!("\"{text}\"")))
     }
 }
 
 impl Names {
     fn key(&self) -> Key {
-        Key { path: self.path, default: Some("[]".to_owned()) }
+        Key::new(self.path, Some("[]".to_owned()))
+    }
+}
+
+impl Key {
+    fn new(path: &'static str, default: Option<String>) -> Self {
+        Key { path, default, range: None, words: Vec::new() }
     }
 }
 

@@ -1,0 +1,203 @@
+//! The manual, the configuration template and the service units say what is there: options, keys, defaults and ranges.
+#![forbid(unsafe_code)]
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
+use std::path::Path;
+use std::process::Command;
+
+use cascade_hsm_bridge::cli::OPTIONS;
+use cascade_hsm_bridge::config::keys::{self, Key};
+use cascade_hsm_bridge::config::{self, Judged, Overrides};
+
+const MAN_1: &str = include_str!("../man/cascade-hsm-bridge.1");
+const MAN_5: &str = include_str!("../man/cascade-hsm-bridge-config.toml.5");
+const TEMPLATE: &str = include_str!("../conf/config.toml");
+const SERVICE: &str = include_str!("../conf/cascade-hsm-bridge.service");
+const SOCKET: &str = include_str!("../conf/cascade-hsm-bridge.socket");
+
+fn judge(text: &str) -> Judged {
+    config::judge(Path::new("config.toml"), text, &Overrides::default(), None)
+}
+
+/// The template with its defaults, which are commented out as "#key", in force.
+fn with_defaults() -> String {
+    let is_key =
+        |line: &str| line.strip_prefix('#').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()));
+    TEMPLATE.lines().map(|line| if is_key(line) { &line[1..] } else { line }).collect::<Vec<_>>().join("\n")
+}
+
+/// What stands in `table` for `path`, as `table.key`.
+fn look_up<'t>(table: &'t toml::Table, path: &str) -> Option<&'t toml::Value> {
+    let (table, name) = match path.rsplit_once('.') {
+        Some((tables, name)) => (tables.split('.').try_fold(table, |table, name| table.get(name)?.as_table())?, name),
+        None => (table, path),
+    };
+    table.get(name)
+}
+
+#[test]
+fn the_template_means_the_defaults() {
+    let least = "version = \"v1\"\n[pkcs11]\nlib-path = \"/usr/lib/softhsm/libsofthsm2.so\"\n";
+    let least = format!("{:?}", judge(least).sound().unwrap());
+    for text in [TEMPLATE, &with_defaults()] {
+        let judged = judge(text);
+        assert!(judged.warnings.is_empty(), "{:?}", judged.warnings);
+        assert_eq!(format!("{:?}", judged.sound().unwrap()), least);
+    }
+}
+
+#[test]
+fn the_template_shows_every_key_with_its_default_or_an_example() {
+    let shown: toml::Table = with_defaults().parse().unwrap();
+    for Key { path, default, .. } in keys::all() {
+        let name = path.rsplit('.').next().unwrap();
+        match default {
+            Some(default) => {
+                let value: toml::Table = format!("value = {default}").parse().unwrap();
+                assert_eq!(look_up(&shown, path), value.get("value"), "{path}");
+            }
+            None => {
+                let example = TEMPLATE.contains(&format!("\n#   {name} = ")) || look_up(&shown, path).is_some();
+                assert!(example || TEMPLATE.contains(&format!(", {name} = ")), "{path}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_template_says_what_each_number_and_word_may_be() {
+    for Key { path, range, words, default } in keys::all() {
+        let name = path.rsplit('.').next().unwrap();
+        let Some(line) = default.and_then(|default| TEMPLATE.find(&format!("\n#{name} = {default}\n"))) else {
+            continue;
+        };
+        let comment = TEMPLATE[..line].rsplit("\n\n").next().unwrap();
+        if let Some((least, most)) = range {
+            assert!(comment.contains(&format!("{least} to {most}")), "{path}: {least} to {most}");
+        }
+        for word in words {
+            assert!(comment.contains(&format!("\"{word}\"")), "{path}: {word}");
+        }
+    }
+}
+
+#[test]
+fn the_examples_of_the_template_are_sound() {
+    let mut table = "";
+    for line in TEMPLATE.lines() {
+        if line.starts_with('[') {
+            table = line;
+        }
+        let Some(example) = line.strip_prefix("#   ") else { continue };
+        // A pair of keys is sound only as a pair, and an identity only where there is that user.
+        let text = format!("version = \"v1\"\n[pkcs11]\nlib-path = \"/m.so\"\n{table}\n{example}\n");
+        let judged = judge(&text);
+        let problems: Vec<_> = judged.problems.iter().map(|problem| problem.what.as_str()).collect();
+        assert!(
+            problems.iter().all(|what| what.contains("but server.identity") || what.contains("there is no user")),
+            "{problems:?}"
+        );
+    }
+}
+
+/// The items of the manual of the configuration by key, each as its lines of text.
+fn items() -> BTreeMap<String, String> {
+    let mut items: BTreeMap<String, String> = BTreeMap::new();
+    let (mut table, mut key) = (String::new(), None);
+    for line in MAN_5.lines().skip_while(|line| !line.starts_with(".Ss ")).take_while(|line| !line.starts_with(".Sh "))
+    {
+        if let Some(title) = line.strip_prefix(".Ss ") {
+            table = title.trim_matches(['[', ']']).to_owned();
+            key = None;
+        } else if let Some(name) = line.strip_prefix(".It Ic ") {
+            key = Some(if table == "Top" { name.to_owned() } else { format!("{table}.{name}") });
+        } else if let Some(key) = &key {
+            let text = items.entry(key.clone()).or_default();
+            text.push_str(line);
+            text.push('\n');
+        }
+    }
+    items
+}
+
+#[test]
+fn the_manual_describes_the_keys_that_are_there() {
+    let described: BTreeSet<String> = items().into_keys().collect();
+    let mut there: BTreeSet<String> = keys::all().iter().map(|key| key.path.to_owned()).collect();
+    // The table around two of them has a paragraph of its own.
+    there.insert("daemon.log-target".to_owned());
+    assert_eq!(described, there);
+}
+
+#[test]
+fn the_manual_tells_defaults_ranges_and_words() {
+    let items = items();
+    for Key { path, default, range, words } in keys::all() {
+        let text = &items[path];
+        if let Some(default) = default {
+            let told = format!("default {}.", default.to_lowercase());
+            assert!(text.to_lowercase().contains(&told), "{path}: {told}");
+        }
+        if let Some((least, most)) = range {
+            assert!(text.contains(&format!("From {least} to {most}, ")), "{path}: from {least} to {most}");
+        }
+        for word in words {
+            assert!(text.contains(&format!("Ql {word}")), "{path}: {word}");
+        }
+    }
+}
+
+#[test]
+fn the_manual_describes_the_options_that_are_there() {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    let named: BTreeSet<&str> =
+        MAN_1.split("Fl ").skip(1).map(|rest| rest.split(|c| !is_part(c)).next().unwrap()).collect();
+    let mut there = BTreeSet::new();
+    for opt in OPTIONS {
+        let value = opt.value.map(|value| format!(" Ar {}", value.to_lowercase())).unwrap_or_default();
+        let long = format!("Fl -{}{value}", opt.long);
+        let (item, synopsis) = match opt.short {
+            Some(short) => (format!("\n.It Fl {short}{value} , {long}\n"), format!("Fl {short}{value} | {long}")),
+            None => (format!("\n.It {long}\n"), long),
+        };
+        assert!(MAN_1.contains(&item), "{item}");
+        let part = MAN_1.split(".Sh DESCRIPTION").next().unwrap();
+        assert!(part.contains(&synopsis), "{synopsis}");
+        there.insert(format!("-{}", opt.long));
+        there.extend(opt.short.map(String::from));
+    }
+    assert_eq!(named, there.iter().map(String::as_str).collect());
+    assert!(MAN_1.contains(config::DEFAULT_PATH) && MAN_5.contains(config::DEFAULT_PATH));
+}
+
+#[test]
+fn the_manual_has_no_faults_of_form() {
+    for page in ["cascade-hsm-bridge.1", "cascade-hsm-bridge-config.toml.5"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("man").join(page);
+        match Command::new("mandoc").args(["-Tlint", "-W", "warning"]).arg(path).output() {
+            Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout)),
+            Err(why) if why.kind() == ErrorKind::NotFound => println!("skipped: there is no mandoc on this machine"),
+            Err(why) => panic!("{why}"),
+        }
+    }
+}
+
+#[test]
+fn the_units_start_the_program_that_is_there() {
+    let command = SERVICE.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
+    let mut words = command.split(' ');
+    assert_eq!(words.next(), Some(env!("CARGO_PKG_NAME")));
+    let args = words.map(Into::into);
+    let action = cascade_hsm_bridge::cli::parse(args).unwrap();
+    assert!(
+        matches!(action, cascade_hsm_bridge::cli::Action::Run(options) if options.config == Path::new(config::DEFAULT_PATH))
+    );
+    for line in ["Type=notify", "StateDirectory=cascade-hsm-bridge", "LimitCORE=0", "UMask=0077", "NoNewPrivileges=yes"]
+    {
+        assert!(SERVICE.lines().any(|there| there == line), "{line}");
+    }
+    let address = keys::ADDR.default.unwrap();
+    assert!(SOCKET.contains(&format!("\nListenStream={address}\n")));
+}
