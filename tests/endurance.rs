@@ -77,6 +77,7 @@ fn sessions_are_given_back() {
     let pair = client.create_key_pair(&KeySpec::rsa(2048));
     client.sign(&pair.private, rsa_sha_256(), b"data");
     let (open, opened) = (spy.open_sessions(), spy.calls("C_OpenSession"));
+    assert!(open >= 1, "the spy is not asked");
     for number in 0..2000_usize {
         client.sign(&pair.private, rsa_sha_256(), &number.to_be_bytes());
     }
