@@ -38,13 +38,11 @@ fn open_all(judged: &Judged) -> Vec<String> {
     if is_configured {
         certificate();
     }
-    let dropped = config.daemon.identity.as_ref().map_or(Ok(()), |identity| {
-        sys::become_identity(identity).map_err(|why| format!("cannot become the configured user and group: {why}"))
-    });
+    let dropped = config.daemon.identity.as_ref().map_or(Ok(()), sys::become_identity);
     if !is_configured {
         certificate();
     }
-    problems.extend(dropped.err());
+    problems.extend(dropped.err().map(|why| why.to_string()));
     if !judged.is_faulty(keys::LIB_PATH.path) {
         problems.extend(Module::load(&config.pkcs11.lib_path).err().map(|error| error.to_string()));
     }

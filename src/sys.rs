@@ -214,8 +214,20 @@ pub struct Identity {
 
 /// Becomes `identity` for good: groups, then group, then user, then proof that root is gone.
 ///
-/// Does nothing if the process is that user and group already; fails if it is neither that nor root.
+/// Does nothing if the process is that user and group already; fails, with a message for the operator, if it is neither that
+/// nor root.
 pub fn become_identity(identity: &Identity) -> io::Result<()> {
+    change_identity(identity).map_err(|why| {
+        let hint = match why.kind() {
+            io::ErrorKind::PermissionDenied => "\nhint: start the bridge as root, or as that user and group",
+            _ => "",
+        };
+        let Identity { uid, gid, .. } = identity;
+        io::Error::new(why.kind(), format!("cannot become user {uid} and group {gid}: {why}{hint}"))
+    })
+}
+
+fn change_identity(identity: &Identity) -> io::Result<()> {
     if ids() == ([identity.uid; 3], [identity.gid; 3]) && identity.uid != 0 {
         return Ok(());
     }

@@ -160,8 +160,7 @@ fn give_up_root(config: &Config) -> Result<(), Failure> {
     if sys::is_root() && config.tls.identity.is_none() {
         make_state_dir(&config.state_dir, identity);
     }
-    sys::become_identity(identity)
-        .map_err(because(format_args!("cannot become user {} and group {}", identity.uid, identity.gid)))?;
+    sys::become_identity(identity)?;
     // The change of user has undone part of it.
     sys::forbid_core_dumps().map_err(because("cannot switch core dumps off"))?;
     debug!("became user {} and group {}", identity.uid, identity.gid);
