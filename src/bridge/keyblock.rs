@@ -29,12 +29,12 @@ pub(super) fn write(w: &mut Writer<'_>, key: &Key, asked: Option<KeyFormatType>,
         (KeyFormatType::TRANSPARENT_RSA_PUBLIC_KEY, PublicKey::Rsa { modulus, exponent }) => {
             KeyMaterial::RsaPublicKey { modulus, exponent }
         }
-        // Raw RSA is what clients of the first kind read as RSAPublicKey.
-        (KeyFormatType::PKCS_1 | KeyFormatType::RAW, PublicKey::Rsa { modulus, exponent }) => {
+        (KeyFormatType::PKCS_1, PublicKey::Rsa { modulus, exponent }) => {
             encoded = der::rsa_public_key(modulus, exponent);
             KeyMaterial::Bytes(&encoded)
         }
-        (KeyFormatType::X_509, _) | (KeyFormatType::RAW, PublicKey::Ec { .. }) => {
+        // What Raw is of an asymmetric key the specification leaves open; clients read a SubjectPublicKeyInfo.
+        (KeyFormatType::X_509 | KeyFormatType::RAW, _) => {
             encoded = der::subject_public_key_info(public);
             KeyMaterial::Bytes(&encoded)
         }
