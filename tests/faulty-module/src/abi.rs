@@ -13,7 +13,7 @@ use crate::{attributes, info, keys, login, mechanisms, objects, sessions, slots}
 macro_rules! functions {
     ($($name:ident($($arg:ident: $type:ty),* $(,)?) on $subject:expr $(, by $work:path)?;)*) => {
         /// A function of the module.
-        #[allow(non_camel_case_types)]
+        #[allow(non_camel_case_types, clippy::enum_variant_names)]
         #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
         pub enum Function { $($name),* }
 

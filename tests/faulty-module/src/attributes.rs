@@ -60,12 +60,12 @@ pub unsafe fn get(
 }
 
 /// The rule for an attribute of this object, if there is one.
-fn rule<'a>(
-    call: &'a Call,
+fn rule(
+    call: &Call,
     session: CK_SESSION_HANDLE,
     object: CK_OBJECT_HANDLE,
     kind: CK_ATTRIBUTE_TYPE,
-) -> Option<&'a AttributeRule> {
+) -> Option<&AttributeRule> {
     let has = |kind, wanted| real::ulong_attribute(call.real, session, object, kind) == Some(wanted);
     call.control.settings.attribute.iter().find(|rule| {
         rule.attributes.iter().any(|attribute| attribute.0 == kind)

@@ -12,9 +12,7 @@ pub fn choose(call: &Call, class: Option<CK_OBJECT_CLASS>, halves: &mut [&mut Te
     let objects = &call.control.settings.objects;
     let is_key = matches!(class, Some(CKO_PUBLIC_KEY | CKO_PRIVATE_KEY | CKO_SECRET_KEY));
     let asked: Vec<Vec<u8>> = halves.iter().map(|half| half.get(CKA_ID).unwrap_or_default().to_vec()).collect();
-    let Some(last) = asked.last().filter(|_| is_key) else {
-        return None;
-    };
+    let last = asked.last().filter(|_| is_key)?;
     let one_for_all = if last.is_empty() { asked.first() } else { Some(last) };
     let mut chosen: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
     for (half, own) in halves.iter_mut().zip(&asked) {

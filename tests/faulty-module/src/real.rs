@@ -1,6 +1,7 @@
 //! The module behind this one, and questions that this one asks it on its own account.
 
-use std::ffi::OsString;
+use std::ffi::OsStr;
+use std::path::PathBuf;
 use std::ptr;
 use std::sync::OnceLock;
 
@@ -27,8 +28,8 @@ const DEFAULT_MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
 pub fn module() -> Option<&'static CK_FUNCTION_LIST> {
     static MODULE: OnceLock<Option<&'static CK_FUNCTION_LIST>> = OnceLock::new();
     *MODULE.get_or_init(|| {
-        let path = std::env::var_os("FAULTY_MODULE").unwrap_or_else(|| OsString::from(DEFAULT_MODULE));
-        let list = load(&path);
+        let path = std::env::var_os("FAULTY_MODULE").map_or_else(|| PathBuf::from(DEFAULT_MODULE), PathBuf::from);
+        let list = load(path.as_os_str());
         if let Err(error) = &list {
             eprintln!("faulty-module: {}: {error}", path.display());
         }
@@ -36,7 +37,7 @@ pub fn module() -> Option<&'static CK_FUNCTION_LIST> {
     })
 }
 
-fn load(path: &OsString) -> Result<&'static CK_FUNCTION_LIST, String> {
+fn load(path: &OsStr) -> Result<&'static CK_FUNCTION_LIST, String> {
     // SAFETY: the operator of the test names a PKCS#11 module, whose initialisers are as trusted as any library's.
     let library = unsafe { Library::new(path) }.map_err(|error| error.to_string())?;
     // Unloading a module that has threads of its own would crash at exit, so it stays for good.
