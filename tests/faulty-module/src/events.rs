@@ -103,7 +103,7 @@ pub fn finalized() {
     BROKEN.store(false, Ordering::SeqCst);
     lock(&SPOILT).clear();
     sessions::forget();
-    handles::deal_anew();
+    handles::forget();
     slots::forget();
     login::forget();
 }

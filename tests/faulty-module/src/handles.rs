@@ -58,5 +58,10 @@ pub fn is_too_new(call: &Call, real: CK_OBJECT_HANDLE) -> bool {
 
 /// Deals the numbers out anew.
 pub fn deal_anew() {
+    lock(&HANDLES).real.clear();
+}
+
+/// Forgets everything: the module was finalised.
+pub fn forget() {
     *lock(&HANDLES) = Handles::default();
 }

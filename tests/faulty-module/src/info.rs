@@ -22,6 +22,12 @@ pub unsafe fn initialize(call: &Call, args: *mut c_void) -> CK_RV {
     if let Some(rv) = module.os_locking.filter(|_| flags & CKF_OS_LOCKING_OK != 0) {
         return rv.0;
     }
+    if let Some(line) = &module.stderr {
+        eprintln!("{line}");
+    }
+    if module.needs_env.iter().any(|name| std::env::var_os(name).is_none()) {
+        return CKR_GENERAL_ERROR;
+    }
     match forward!(call.real, C_Initialize, args) {
         CKR_OK => {
             events::initialized(&call.control);

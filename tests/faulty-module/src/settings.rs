@@ -36,6 +36,8 @@ pub struct Module {
     pub os_locking: Option<Rv>,
     pub initialize_again: Option<Rv>,
     pub one_at_a_time: bool,
+    pub needs_env: Vec<String>,
+    pub stderr: Option<String>,
 }
 
 /// What a token says of itself, whom it lets in, and whether it is there.
@@ -258,6 +260,8 @@ pub struct TemplateRule {
     pub shorter_than: Option<usize>,
     #[serde(default)]
     pub missing: bool,
+    #[serde(default)]
+    pub duplicate: bool,
     #[serde(default)]
     pub only: Option<Vec<Attribute>>,
     #[serde(default)]

@@ -85,6 +85,7 @@ impl Template {
                 let missing = self.get(attribute.0).is_none();
                 missing.then_some(attribute.0).into_iter().collect()
             }
+            (None, _) if rule.duplicate => self.duplicates(),
             (Some(attribute), _) => {
                 let value = self.get(attribute.0).filter(|value| is_met(rule, value));
                 value.map(|_| attribute.0).into_iter().collect()
@@ -115,6 +116,13 @@ impl Template {
             }
         }
         rule.rv.map(|rv| rv.0)
+    }
+
+    /// The attributes that are there more than once.
+    fn duplicates(&self) -> Vec<CK_ATTRIBUTE_TYPE> {
+        let mut kinds: Vec<CK_ATTRIBUTE_TYPE> = self.attributes.iter().map(|(kind, _)| *kind).collect();
+        kinds.sort_unstable();
+        kinds.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect()
     }
 
     fn cut(&mut self, kind: CK_ATTRIBUTE_TYPE, len: usize) {

@@ -284,6 +284,10 @@ fn refuses_to_initialise() {
         assert_eq!(rv(initialize(&module)), RvError::DeviceError);
         stage.control("[module]\nos-locking = \"CKR_CANT_LOCK\"");
         assert_eq!(rv(initialize(&module)), RvError::CantLock);
+        stage.control(
+            "[module]\nneeds-env = [\"SOFTHSM2_CONF\", \"VENDORS_CONFIGURATION\"]\nstderr = \"no configuration\"",
+        );
+        assert_eq!(rv(initialize(&module)), RvError::GeneralError);
         stage.control("");
         initialize(&module).unwrap();
     });
