@@ -128,10 +128,10 @@ fn run(function: Function, subject: Subject, work: impl FnOnce(&Call) -> CK_RV) 
         return CKR_GENERAL_ERROR;
     };
     let control = control::current(real);
-    let _inside = counts::enter(function);
     let call = Call::new(function, subject, real, control);
-    let _turn = call.control.settings.module.one_at_a_time.then(|| lock(&TURN));
     let _together = faults::together(&call);
+    let _inside = counts::enter(function);
+    let _turn = call.control.settings.module.one_at_a_time.then(|| lock(&TURN));
 
     if let Some(rv) = faults::before(&call) {
         match rv {

@@ -17,14 +17,16 @@ enum Gauge {
     Dump,
     Calls,
     PeakCalls,
+    Hanging,
     Sessions,
     PeakSessions,
 }
 
-const GAUGES: [(Gauge, &str); 5] = [
+const GAUGES: [(Gauge, &str); 6] = [
     (Gauge::Dump, "dump"),
     (Gauge::Calls, "calls-under-way"),
     (Gauge::PeakCalls, "peak-calls-under-way"),
+    (Gauge::Hanging, "calls-hanging"),
     (Gauge::Sessions, "sessions"),
     (Gauge::PeakSessions, "peak-sessions"),
 ];
@@ -103,6 +105,21 @@ pub fn enter(function: Function) -> Inside {
 impl Drop for Inside {
     fn drop(&mut self) {
         counts().gauge(Gauge::Calls, |calls| calls - 1);
+    }
+}
+
+/// A call that hangs.
+pub struct Hanging;
+
+/// Counts a call that hangs until what is returned is dropped.
+pub fn hang() -> Hanging {
+    counts().gauge(Gauge::Hanging, |calls| calls + 1);
+    Hanging
+}
+
+impl Drop for Hanging {
+    fn drop(&mut self) {
+        counts().gauge(Gauge::Hanging, |calls| calls - 1);
     }
 }
 

@@ -117,9 +117,12 @@ pub fn is_gone(control: &Control, label: Option<&str>) -> bool {
 /// What a call answers because module, token or session is out of reach.
 pub fn refusal(call: &Call) -> Option<CK_RV> {
     let of_module = matches!(call.function, C_Initialize | C_Finalize | C_GetFunctionList);
-    while JAMMED.load(Ordering::SeqCst) && !of_module {
-        thread::sleep(Duration::from_millis(5));
-        control::current(call.real);
+    if JAMMED.load(Ordering::SeqCst) && !of_module {
+        let _hanging = counts::hang();
+        while JAMMED.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(5));
+            control::current(call.real);
+        }
     }
     let error = call.token().away_error.map(|rv| rv.0);
     if of_module {

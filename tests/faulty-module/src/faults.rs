@@ -9,8 +9,8 @@ use cryptoki_sys::*;
 
 use crate::call::Call;
 use crate::control::{self, Rule};
-use crate::events;
 use crate::settings::Fault;
+use crate::{counts, events};
 
 /// How often a rule came up.
 #[derive(Default)]
@@ -123,6 +123,7 @@ fn strike(call: &Call, rule: &Rule) -> Option<CK_RV> {
         thread::sleep(Duration::from_secs_f64(fault.delay_ms / 1000.0));
     }
     if fault.hang {
+        let _hanging = counts::hang();
         while control::current(call.real).has(rule) {
             thread::sleep(Duration::from_millis(5));
         }

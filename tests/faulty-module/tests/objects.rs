@@ -148,7 +148,7 @@ fn jams_after_a_private_data_object() {
         stage.control("[[template]]\nclass = \"CKO_DATA\"\nwith = { CKA_PRIVATE = true }\njam = true");
         session.create_object(&data(8)).unwrap();
         let stuck = thread::spawn(move || session.generate_random_vec(8).is_ok());
-        support::wait_until("the call", || stage.count("calls-under-way") == 1);
+        support::wait_until("the call", || stage.count("calls-hanging") == 1);
         assert!(!stuck.is_finished());
         stage.control("[events]\nnumber = 1\ndo = \"unjam\"");
         assert!(stuck.join().unwrap());
