@@ -12,7 +12,7 @@ impl Numbers {
         Numbers(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    pub fn next(&mut self) -> u64 {
+    fn draw(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -21,7 +21,7 @@ impl Numbers {
 
     /// A number below `end`, which is not zero.
     pub fn below(&mut self, end: usize) -> usize {
-        (self.next() >> 32) as usize % end
+        (self.draw() >> 32) as usize % end
     }
 
     fn choose<'a, T>(&mut self, among: &'a [T]) -> Option<&'a T> {
@@ -73,7 +73,7 @@ pub fn mutate(message: &mut Vec<u8>, others: &[Vec<u8>], numbers: &mut Numbers) 
 fn change(message: &mut Vec<u8>, others: &[Vec<u8>], numbers: &mut Numbers) {
     let places = places(message);
     let Some(place) = numbers.choose(&places).copied() else {
-        message.push(numbers.next() as u8);
+        message.push(numbers.draw() as u8);
         return;
     };
     match numbers.below(12) {
@@ -142,7 +142,7 @@ fn length(message: &mut [u8], place: Place, numbers: &mut Numbers) {
         4 => 0,
         5 => u32::MAX,
         6 => 0x8000_0000,
-        _ => numbers.next() as u32 & 0xffff,
+        _ => numbers.draw() as u32 & 0xffff,
     };
     message[field].copy_from_slice(&new.to_be_bytes());
 }
