@@ -33,6 +33,7 @@ check: deps lint smoke test
 # The program's own tests come last, so that their result closes the output.
 test:
 	cd tests/interop && $(CARGO) test --locked
+	cd tests/faulty-module && $(CARGO) test --locked
 	$(CARGO) test --locked --no-fail-fast
 
 conformance:
@@ -56,6 +57,8 @@ lint:
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --document-private-items
 	cd tests/interop && $(CARGO) fmt --check
 	cd tests/interop && $(CARGO) clippy --locked --all-targets -- -D warnings
+	cd tests/faulty-module && $(CARGO) fmt --check
+	cd tests/faulty-module && $(CARGO) clippy --locked --all-targets -- -D warnings
 	cd tests/fuzz && $(CARGO) fmt --check
 	cd tests/fuzz/fake-module && $(CARGO) fmt --check
 	cd tests/fuzz/fake-module && $(CARGO) clippy --locked --release -- -D warnings
@@ -93,6 +96,7 @@ uninstall:
 clean:
 	$(CARGO) clean
 	cd tests/interop && $(CARGO) clean
+	cd tests/faulty-module && $(CARGO) clean
 	cd tests/fuzz && $(CARGO) clean
 	cd tests/fuzz/fake-module && $(CARGO) clean
 	rm -rf tests/fuzz/corpus
