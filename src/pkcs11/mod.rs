@@ -8,6 +8,7 @@ mod cache;
 mod curve;
 mod der;
 mod error;
+mod fault;
 mod gate;
 mod generate;
 mod key;
@@ -29,6 +30,7 @@ use std::time::Duration;
 
 pub use curve::Curve;
 pub use error::Error;
+pub use fault::Fault;
 pub use gate::{Pin, Refusal};
 pub use key::{Class, Filter, Key, KeyKind, KeyPair, KeyPairSpec, Listed, PublicKey, Usage};
 pub use load::LoadError;
