@@ -161,7 +161,8 @@ mod tests {
         ];
         for number in 1..0x400 {
             let Rv::Error(rv) = Rv::from(number) else { panic!("{number:#x} is not an error") };
-            let expected = listed.iter().find(|(listed, _)| *listed == number).map_or(Fault::Request, |(_, fault)| *fault);
+            let expected =
+                listed.iter().find(|(listed, _)| *listed == number).map_or(Fault::Request, |(_, fault)| *fault);
             assert_eq!(Fault::of(rv), expected, "{rv:?}");
         }
         assert_eq!(Fault::of(RvError::VendorDefined(0x8000_0001)), Fault::Request);
