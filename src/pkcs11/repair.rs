@@ -37,12 +37,11 @@ impl Token {
         begun: &Cell<bool>,
         mut work: impl FnMut(&mut Seat) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        // Each kind of repair comes once a request.
         let mut tried = Vec::new();
         loop {
             self.health.check()?;
-            let repairs = self.health.repairs();
-            match self.attempt(&mut work) {
+            let mut repairs = self.health.repairs();
+            match self.attempt(&mut repairs, &mut work) {
                 Ok(done) => return Ok(done),
                 Err(error) if begun.get() => return Err(error),
                 Err(error) => self.mend(error, repairs, &mut tried)?,
@@ -50,10 +49,11 @@ impl Token {
         }
     }
 
-    /// Does `work` on a session. One in which a call failed is closed afterwards.
-    fn attempt<T>(&self, work: &mut impl FnMut(&mut Seat) -> Result<T, Error>) -> Result<T, Error> {
+    /// Does `work` on a session, and says how many repairs that has seen. One in which a call failed is closed afterwards.
+    fn attempt<T>(&self, repairs: &mut u64, work: &mut impl FnMut(&mut Seat) -> Result<T, Error>) -> Result<T, Error> {
         let mut lent = self.lend()?;
         let seat = lent.loan.get()?;
+        *repairs = seat.repairs;
         let mut result = work(seat);
         if matches!(result, Err(Error::NotFound { .. })) {
             if let Err(error) = self.check_login(&seat.session) {
@@ -81,7 +81,7 @@ impl Token {
         if matches!(fault, Fault::Request | Fault::Busy | Fault::Handle) {
             return Err(error);
         }
-        if tried.contains(&fault) {
+        if tried.iter().filter(|other| **other == fault).count() >= most(fault) {
             return Err(if fault == Fault::Token { self.fall(error) } else { error });
         }
         log::debug!("token {}: {error}: repaired and tried again", self.info().name());
@@ -122,7 +122,8 @@ impl Token {
         // Handles of the sessions lent now may be stale, and another object's by now.
         self.forgotten.all();
         match reopened {
-            Ok(anchor) => {
+            Ok(mut anchor) => {
+                anchor.repairs = self.health.repairs().saturating_add(1);
                 self.pool.anchor(Some(anchor));
                 Ok(())
             }
@@ -291,6 +292,15 @@ fn look_for(token: &Weak<Token>) {
             Err(_) if token.health.is_replaced() => {}
             Err(error) => log::debug!("token {name} is still away: {error}"),
         }
+    }
+}
+
+/// How often a request may have this repaired.
+fn most(fault: Fault) -> usize {
+    match fault {
+        // Whatever closed or logged out one session may well do so again at once, and it costs little.
+        Fault::Session | Fault::Login => 3,
+        _ => 1,
     }
 }
 

@@ -55,6 +55,8 @@ pub struct Token {
 pub(super) struct Seat {
     pub(super) session: Session,
     pub(super) handles: Handles,
+    /// How many repairs of the token it has seen: one that missed the last may be lost.
+    pub(super) repairs: u64,
 }
 
 /// A session on loan, and with it the right to call the module.
@@ -258,20 +260,27 @@ impl Token {
 
     pub(super) fn lend(&self) -> Result<Lent<'_>, Error> {
         let inside = self.library.enter()?;
-        let mut loan = self.pool.lend(|| self.open(&inside))?;
-        self.forgotten.apply(&mut loan.get()?.handles);
-        Ok(Lent { loan, _inside: inside })
+        loop {
+            let mut loan = self.pool.lend(|| self.open(&inside))?;
+            let seat = loan.get()?;
+            if seat.repairs >= self.health.repairs() {
+                self.forgotten.apply(&mut seat.handles);
+                return Ok(Lent { loan, _inside: inside });
+            }
+            loan.discard();
+        }
     }
 
     /// Opens a session: read/write, which some tokens insist on, or read-only if the token is write-protected.
     pub(super) fn open(&self, inside: &Inside<'_>) -> Result<Seat, Error> {
+        let repairs = self.health.repairs();
         let session = match inside.pkcs11().open_rw_session(self.slot).map_err(Error::from) {
             Err(error) if error.rv() == Some(RvError::TokenWriteProtected) => {
                 inside.pkcs11().open_ro_session(self.slot)?
             }
             other => other?,
         };
-        Ok(Seat { session, handles: Handles::new(&self.forgotten) })
+        Ok(Seat { session, handles: Handles::new(&self.forgotten), repairs })
     }
 
     /// Lends no more sessions; who waits for one is refused.
