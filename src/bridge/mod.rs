@@ -16,5 +16,5 @@ mod service;
 // For the fuzzer: what reads and writes bytes that others make and read.
 #[doc(hidden)]
 pub use der::{ecdsa_halves, ecdsa_signature, subject_public_key_info};
-pub use op::OPERATIONS;
+pub use op::{OPERATIONS, Offered};
 pub use service::{After, Bridge, Peer, Service, Settings};

@@ -76,7 +76,7 @@ fn change(message: &mut Vec<u8>, others: &[Vec<u8>], numbers: &mut Numbers) {
         message.push(numbers.draw() as u8);
         return;
     };
-    match numbers.below(12) {
+    match numbers.below(13) {
         0 => {
             let bit = numbers.below(message.len() * 8);
             message[bit / 8] ^= 1 << (bit % 8);
@@ -110,6 +110,10 @@ fn change(message: &mut Vec<u8>, others: &[Vec<u8>], numbers: &mut Numbers) {
             let Some(part) = numbers.choose(&theirs) else { return };
             let end = if numbers.below(2) == 0 { place.start } else { place.end };
             splice(message, &places, place.start..end, &other[part.start..part.end]);
+        }
+        11 => {
+            let resized = resized(&message[place.start..place.end], numbers);
+            splice(message, &places, place.start..place.end, &resized);
         }
         _ => {
             // Two items change places.
@@ -145,6 +149,19 @@ fn length(message: &mut [u8], place: Place, numbers: &mut Numbers) {
         _ => numbers.draw() as u32 & 0xffff,
     };
     message[field].copy_from_slice(&new.to_be_bytes());
+}
+
+/// The item with a value of another length, and padded as it should be.
+fn resized(item: &[u8], numbers: &mut Numbers) -> Vec<u8> {
+    const LENGTHS: [usize; 12] = [0, 0, 1, 4, 7, 8, 9, 20, 64, 65, 300, 5000];
+    let len = numbers.choose(&LENGTHS).copied().unwrap_or(0);
+    let old = item.get(HEADER..).filter(|value| !value.is_empty()).unwrap_or(b"a");
+    let mut new = item[..4].to_vec();
+    new.extend((len as u32).to_be_bytes());
+    // Without the padding of old, which no text may hold.
+    new.extend(old.iter().copied().filter(|byte| *byte != 0).chain(std::iter::once(b'a')).cycle().take(len));
+    new.resize(HEADER + len.next_multiple_of(8), 0);
+    new
 }
 
 /// Gives an item of a simple type another value of the same size.
