@@ -6,6 +6,10 @@ use std::fmt::Write;
 use crate::kmip::{Failure, Outcome};
 use crate::pkcs11::Class;
 
+/// Digits of the longest CKA_ID that is looked for, twice its bytes. Tokens take up to 255; what is beyond them all need not reach
+/// a C library.
+const LONGEST: usize = 2048;
+
 /// What a Unique Identifier says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Identifier {
@@ -25,7 +29,10 @@ impl Identifier {
             Some((hex, suffix)) => (hex, Some(class_of(suffix).ok_or_else(no_such_object)?)),
             None => (text, None),
         };
-        let id = decode_hex(hex).filter(|id| !id.is_empty()).ok_or_else(no_such_object)?;
+        if hex.is_empty() || hex.len() > LONGEST {
+            return Err(no_such_object());
+        }
+        let id = decode_hex(hex).ok_or_else(no_such_object)?;
         Ok(Self { id, class })
     }
 }

@@ -88,7 +88,7 @@ impl Bridge {
                 let operation = item.operation.map(|operation| operation.to_string());
                 debug!("{}: {}: {failure}", peer.address, operation.as_deref().unwrap_or("batch item"));
             }
-            if outcome.is_err() && header.continuation == Continuation::Stop {
+            if writer.is_full() || outcome.is_err() && header.continuation == Continuation::Stop {
                 break;
             }
         }

@@ -4,8 +4,8 @@
 use super::{Failure, Operation, Outcome, ResultReason, ResultStatus, Version, tag};
 use crate::ttlv::{Mark, Writer};
 
-/// Room that an answer to an operation that changes something has to have before the operation is begun: two identifiers of the
-/// longest kind and what is around them, so that no key is made that cannot be told of.
+/// Room that an answer to an operation that changes something has to have before the operation is begun, beside its Unique Batch Item
+/// ID: two identifiers of the longest kind and what is around them, so that no key is made that cannot be told of.
 const CHANGE_ROOM: usize = 512;
 
 /// A response that is being written.
@@ -15,6 +15,7 @@ pub struct Response<'b> {
     start: usize,
     count_at: usize,
     answered: u32,
+    full: bool,
     limit: usize,
 }
 
@@ -41,19 +42,20 @@ impl<'b> Response<'b> {
         }
         let count_at = writer.integer(tag::BATCH_COUNT, 0);
         writer.close(header);
-        Self { writer, message, start, count_at, answered: 0, limit: limit.unwrap_or(usize::MAX) }
+        Self { writer, message, start, count_at, answered: 0, full: false, limit: limit.unwrap_or(usize::MAX) }
     }
 
     /// Writes the answer to one item: what `payload` writes, or the failure that it returns. Returns that failure.
     ///
-    /// An answer that would make the response larger than its limit is replaced by Response Too Large.
+    /// An answer that would make the response larger than its limit is replaced by Response Too Large. When not even that has
+    /// room behind other answers, the item is left out and the response [is full](Self::is_full).
     pub fn item(
         &mut self,
         operation: Option<Operation>,
         id: Option<&[u8]>,
         payload: impl FnOnce(&mut Writer<'_>) -> Outcome<()>,
     ) -> Outcome<()> {
-        self.answered = self.answered.saturating_add(1);
+        let start = self.writer.position();
         let item = self.writer.open(tag::BATCH_ITEM);
         if let Some(operation) = operation {
             self.writer.enumeration(tag::OPERATION, operation.0);
@@ -72,16 +74,27 @@ impl<'b> Response<'b> {
             self.failure(failure);
         }
         self.writer.close(item);
+        if self.size() > self.limit && self.answered > 0 {
+            self.writer.rewind(start);
+            self.full = true;
+        } else {
+            self.answered = self.answered.saturating_add(1);
+        }
         outcome
+    }
+
+    /// Whether an answer had to be left out: the items that follow cannot be answered either, so they must not be carried out.
+    pub fn is_full(&self) -> bool {
+        self.full
     }
 
     /// Whether there is room for the answer of an operation that changes something.
     ///
     /// # Errors
     /// Response Too Large, before anything was done.
-    pub fn room_for_change(&self) -> Outcome<()> {
+    pub fn room_for_change(&self, id: Option<&[u8]>) -> Outcome<()> {
         let left = self.limit.saturating_sub(self.size());
-        if left >= CHANGE_ROOM {
+        if left >= CHANGE_ROOM.saturating_add(id.map_or(0, <[u8]>::len)) {
             return Ok(());
         }
         let message =
@@ -177,10 +190,25 @@ mod tests {
             Ok(())
         });
         assert_eq!(failed.unwrap_err().reason, ResultReason::RESPONSE_TOO_LARGE);
-        assert_eq!(response.room_for_change().unwrap_err().reason, ResultReason::RESPONSE_TOO_LARGE);
+        assert_eq!(response.room_for_change(None).unwrap_err().reason, ResultReason::RESPONSE_TOO_LARGE);
         response.finish();
         assert!(out.len() <= 256, "{}", out.len());
         let message = Reader::message(&out).unwrap();
         assert_eq!(find(&message, tag::RESULT_REASON).unwrap().enumeration(), Ok(ResultReason::RESPONSE_TOO_LARGE.0));
+    }
+
+    #[test]
+    fn a_response_that_is_full_leaves_out_the_item_and_says_so() {
+        let mut out = Vec::new();
+        let mut response = Response::begin(&mut out, Version::V1_2, 7, None, Some(300));
+        let mut items = 0;
+        while !response.is_full() {
+            response.item(Some(Operation::GET), Some(b"1"), |_| Err(Failure::not_found("no"))).unwrap_err();
+            items += 1;
+        }
+        response.finish();
+        assert!(out.len() <= 300, "{}", out.len());
+        let message = Reader::message(&out).unwrap();
+        assert_eq!(find(&message, tag::BATCH_COUNT).unwrap().integer(), Ok(items - 1));
     }
 }

@@ -1,6 +1,8 @@
 //! Create Key Pair (KMIP 1.2, section 4.2).
 #![forbid(unsafe_code)]
 
+use std::collections::HashSet;
+
 use cryptoki::mechanism::MechanismType;
 use log::info;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -24,6 +26,8 @@ pub(super) fn backed(token: &Token) -> bool {
 }
 
 pub(super) fn handle(context: &mut Context<'_>, payload: &Item<'_>, w: &mut Writer<'_>) -> Outcome<()> {
+    // Also where this fails: what an earlier item left is not what the client means any more.
+    context.placeholder = None;
     let [common, private, public] = read_fields(
         payload,
         &[
@@ -101,10 +105,13 @@ impl<'a> Wish<'a> {
     fn read(&mut self, template: Option<Item<'a>>, halves: &[Class], version: Version) -> Outcome<()> {
         let Some(template) = template else { return Ok(()) };
         let template = TemplateAttribute::decode(&template, version)?;
-        for (place, attribute) in template.attributes.iter().enumerate() {
-            let earlier = template.attributes.get(..place).unwrap_or_default();
-            if earlier.iter().any(|other| other.name == attribute.name) {
-                return Err(Failure::invalid_field(format!("a key here has one {}, not several", attribute.name)));
+        let mut seen = HashSet::new();
+        for attribute in &template.attributes {
+            if !seen.insert(attribute.name) {
+                return Err(Failure::invalid_field(format!(
+                    "a key here has one {}, not several",
+                    printable(attribute.name)
+                )));
             }
             for half in halves {
                 match half {
@@ -180,7 +187,7 @@ impl<'a> Wish<'a> {
 impl<'a> Half<'a> {
     fn set(&mut self, attribute: &Attribute<'a>, version: Version) -> Outcome<()> {
         let value = &attribute.value;
-        let unfit = |why: &str| Err(Failure::invalid_field(format!("{}: {why}", attribute.name)));
+        let unfit = |why: &str| Err(Failure::invalid_field(format!("{}: {why}", printable(attribute.name))));
         match attribute.name {
             "Cryptographic Algorithm" => self.algorithm = Some(CryptographicAlgorithm(value.enumeration()?)),
             "Cryptographic Length" => self.length = Some(value.integer()?),
@@ -215,10 +222,13 @@ impl<'a> Half<'a> {
     }
 }
 
+/// The longest name, in bytes. Tokens take 32 to some hundred; what is beyond them all need not reach a C library.
+const LONGEST_NAME: usize = 1024;
+
 /// The text of a Name structure.
 ///
 /// # Errors
-/// Invalid Field: empty, or a URI, which a CKA_LABEL cannot be told from a text.
+/// Invalid Field: empty, too long, or a URI, which a CKA_LABEL cannot be told from a text.
 pub(super) fn read_name<'a>(value: &Item<'a>, version: Version) -> Outcome<&'a str> {
     let [Some(text), Some(kind)] = read_fields(value, &[required(tag::NAME_VALUE), required(tag::NAME_TYPE)], version)?
     else {
@@ -230,6 +240,7 @@ pub(super) fn read_name<'a>(value: &Item<'a>, version: Version) -> Outcome<&'a s
     }
     match text.text()? {
         "" => Err(Failure::invalid_field("Name is empty")),
+        text if text.len() > LONGEST_NAME => Err(Failure::invalid_field(format!("Name is over {LONGEST_NAME} bytes"))),
         text => Ok(text),
     }
 }

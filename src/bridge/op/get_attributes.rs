@@ -1,6 +1,8 @@
 //! Get Attributes (KMIP 1.2, section 4.12).
 #![forbid(unsafe_code)]
 
+use std::collections::HashSet;
+
 use super::super::attribute::{self, Subject};
 use super::super::object::Bare;
 use super::Context;
@@ -11,13 +13,10 @@ use crate::ttlv::{Item, Writer};
 pub(super) fn handle(context: &mut Context<'_>, payload: &Item<'_>, w: &mut Writer<'_>) -> Outcome<()> {
     let table = [optional(tag::UNIQUE_IDENTIFIER), repeated(tag::ATTRIBUTE_NAME)];
     let [identifier, _] = read_fields(payload, &table, context.stated)?;
-    let mut names: Vec<&str> = Vec::new();
-    for item in same_tag(payload, tag::ATTRIBUTE_NAME) {
-        let name = item.text()?;
-        if names.contains(&name) {
-            return Err(Failure::invalid_message(format!("Attribute Name '{}' is there twice", printable(name))));
-        }
-        names.push(name);
+    let names = same_tag(payload, tag::ATTRIBUTE_NAME).map(|item| item.text()).collect::<Result<Vec<_>, _>>()?;
+    let mut seen = HashSet::new();
+    if let Some(twice) = names.iter().find(|name| !seen.insert(**name)) {
+        return Err(Failure::invalid_message(format!("Attribute Name '{}' is there twice", printable(twice))));
     }
     let token = context.token()?;
     let object = context.object(&token, identifier, Bare::Public)?;

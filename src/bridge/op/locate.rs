@@ -27,10 +27,15 @@ const TABLE: [Field; 5] = [
 /// An answer to a client that states neither its size nor a number of items is kept within it.
 const UNSTATED_RESPONSE_SIZE: usize = 8192;
 
+/// The most attributes to search by. An object here has a dozen, and each may cost a call to the token for each object.
+const MOST_WANTED: usize = 32;
+
 /// Bytes that an answer takes around its identifiers: message, header, item with the longest batch item id seen, Located Items.
 const AROUND: usize = 512;
 
 pub(super) fn handle(context: &mut Context<'_>, payload: &Item<'_>, w: &mut Writer<'_>) -> Outcome<()> {
+    // Also where this fails: what an earlier item left is not what the client means any more.
+    context.placeholder = None;
     let [most, offset, storage, member, _] = read_fields(payload, &TABLE, context.stated)?;
     let number = |item: Option<Item<'_>>, name: &str| {
         item.map(|item| {
@@ -46,6 +51,12 @@ pub(super) fn handle(context: &mut Context<'_>, payload: &Item<'_>, w: &mut Writ
     let wanted = same_tag(payload, tag::ATTRIBUTE)
         .map(|item| Attribute::decode(&item, context.stated))
         .collect::<Outcome<Vec<_>>>()?;
+    if wanted.len() > MOST_WANTED {
+        return Err(Failure::invalid_field(format!(
+            "{} attributes to search by, of at most {MOST_WANTED}",
+            wanted.len()
+        )));
+    }
     for wanted in &wanted {
         judge(wanted, context.stated)?;
     }
@@ -110,8 +121,8 @@ fn search(context: &Context<'_>, token: &Token, wanted: &[Attribute<'_>]) -> Out
             }
             let object = match token.key(class, &listed.id) {
                 Ok(key) => Object { class, key },
-                // Gone since, or one of several that cannot be told apart: no other object is hidden by it.
-                Err(error @ (Error::NotFound { .. } | Error::Ambiguous { .. })) => {
+                // Gone since, one of several that cannot be told apart, or odd: no other object is hidden by it.
+                Err(error @ (Error::NotFound { .. } | Error::Ambiguous { .. } | Error::Unsupported(_))) => {
                     warn!("a {class} on token '{}' is left out: {error}", token.info().label);
                     continue;
                 }

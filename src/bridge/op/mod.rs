@@ -33,6 +33,8 @@ pub struct Offered {
     pub operation: Operation,
     /// The first version that has it.
     pub since: Version,
+    /// Whether it is for proven clients only: others get no further than their credential.
+    proven: bool,
     /// Whether it makes, changes or destroys something: it is then begun only if its answer can be told.
     changes: bool,
     /// Whether the token can back it.
@@ -58,8 +60,8 @@ pub const OPERATIONS: &[Offered] = &[
     Offered { changes: true, ..always(Operation::ACTIVATE, Version::V1_0, activate::handle) },
     Offered { changes: true, ..always(Operation::REVOKE, Version::V1_0, revoke::handle) },
     Offered { changes: true, ..always(Operation::DESTROY, Version::V1_0, destroy::handle) },
-    always(Operation::QUERY, Version::V1_0, query::handle),
-    always(Operation::DISCOVER_VERSIONS, Version::V1_1, discover_versions::handle),
+    Offered { proven: false, ..always(Operation::QUERY, Version::V1_0, query::handle) },
+    Offered { proven: false, ..always(Operation::DISCOVER_VERSIONS, Version::V1_1, discover_versions::handle) },
     Offered {
         backed: |token| mechanism::any_signature(token.mechanisms(), Use::Sign),
         ..always(Operation::SIGN, Version::V1_2, sign::handle)
@@ -75,7 +77,7 @@ pub const OPERATIONS: &[Offered] = &[
 ];
 
 const fn always(operation: Operation, since: Version, handle: Handler) -> Offered {
-    Offered { operation, since, changes: false, backed: |_| true, handle }
+    Offered { operation, since, proven: true, changes: false, backed: |_| true, handle }
 }
 
 impl Offered {
@@ -165,8 +167,11 @@ fn ready<'p>(
         let message = format!("operation {operation} is not supported in version {}", context.version);
         Failure::new(ResultReason::OPERATION_NOT_SUPPORTED, message)
     })?;
+    if offered.proven {
+        context.token()?;
+    }
     if offered.changes {
-        response.room_for_change()?;
+        response.room_for_change(item.id)?;
     }
     Ok((offered, payload))
 }

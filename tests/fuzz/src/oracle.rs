@@ -36,6 +36,8 @@ pub fn judge(request: &[u8], response: &[u8]) -> usize {
             if let Some(limit) = asked.max_response_size {
                 let last = answered.iter().filter(|item| !item.failed).map(|item| item.end).max();
                 assert!(last.is_none_or(|end| end <= limit), "an answer reaches to {last:?}, over {limit}");
+                let len = response.len();
+                assert!(answered.len() == 1 || len <= limit, "{len} bytes in several answers, over {limit}");
             }
         }
         Err(_) => {
@@ -80,7 +82,9 @@ fn compare(request: &Request<'_>, answered: &[Answered<'_>]) {
     let early = answered.iter().rev().skip(1).any(|answer| answer.failed);
     assert!(!(stops && early), "nothing is done after the failure that stops a batch");
     let last_failed = answered.last().is_some_and(|answer| answer.failed);
-    assert!(asked.next().is_none() || stops && last_failed, "an item has no answer");
+    // A response that is full ends the batch too.
+    let limited = request.header.max_response_size.is_some();
+    assert!(asked.next().is_none() || stops && last_failed || limited, "an item has no answer");
 }
 
 fn judge_header<'a>(header: &Item<'a>) -> (Version, i32, Option<&'a str>) {
