@@ -335,6 +335,48 @@ fn goes_to_the_background_once_it_serves_and_gives_root_up() {
 }
 
 #[test]
+fn two_bridges_do_not_share_a_pid_file() {
+    let place = Place::new();
+    let (log, pid_file) = (place.path("log"), place.path("pid"));
+    place.configure(&format!(
+        "log-target = {{ type = 'file', path = {log:?} }}\npid-file = {pid_file:?}\ndaemonize = true"
+    ));
+    let first = place.run(&[]);
+    assert!(first.status.success(), "{}", stderr(&first));
+    let pid = fs::read_to_string(&pid_file).unwrap();
+    let _background = Background(pid.trim().to_owned());
+    for args in [&[][..], &["--log", "stderr"]] {
+        let second = place.run(args);
+        assert_eq!(second.status.code(), Some(1));
+        let said = stderr(&second);
+        assert!(
+            said.contains(&format!("cannot take the pid-file {}: it is held by another bridge", pid_file.display()))
+        );
+        assert_eq!(fs::read_to_string(&pid_file).unwrap(), pid);
+    }
+    assert!(place.run(&["--check-config"]).status.success());
+}
+
+/// What is open here is open to the module too.
+#[test]
+fn keeps_no_descriptor_that_it_was_started_with_by_chance() {
+    let place = Place::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut command =
+        place.prepared("sh", &["-c", "exec 3<&0 9</dev/zero </dev/null; LISTEN_PID=$$ exec \"$@\"", "sh"]);
+    command.arg(support::program()).arg("--config").arg(place.path("config.toml"));
+    let running = place.start({
+        command.env("LISTEN_FDS", "1").stdin(OwnedFd::from(listener));
+        command
+    });
+    assert!(running.log.contains("using the sockets of the service manager"), "{}", running.log);
+    let open = fs::read_dir(format!("/proc/{}/fd", running.child.id())).unwrap();
+    let open: Vec<_> = open.map(|entry| fs::read_link(entry.unwrap().path()).unwrap_or_default()).collect();
+    assert!(!open.contains(&"/dev/zero".into()), "{open:?}");
+    assert_eq!(running.stop().0, Some(0));
+}
+
+#[test]
 fn the_started_process_tells_why_the_background_one_does_not_serve() {
     let place = Place::new();
     let log = place.path("log");

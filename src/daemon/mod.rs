@@ -54,15 +54,22 @@ fn serve(path: &Path, overrides: &Overrides, audience: &mut Audience) -> Result<
         None => None,
     };
 
+    let mut pid_file = claim_pid_file(&config)?;
     if goes_to_background(&config) {
         match background::enter().map_err(because("cannot go on in the background"))? {
-            Place::Foreground(other) => return Ok(outcome(other.wait())),
+            Place::Foreground(other) => {
+                // From here on it is the other's.
+                pid_file.map(PidFile::leave);
+                return Ok(outcome(other.wait()));
+            }
             Place::Background(starter) => audience.starter = Some(starter),
         }
     }
     switch_log(&config, audience)?;
     info!("{} {}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
-    let pid_file = write_pid_file(&config)?;
+    if let Some(file) = &mut pid_file {
+        file.write().map_err(because("cannot write the pid-file"))?;
+    }
 
     give_up_root(&config)?;
     let Tls { config: tls, certificate } = match configured_tls {
@@ -143,10 +150,11 @@ fn switch_log(config: &Config, audience: &mut Audience) -> Result<(), Failure> {
     Ok(())
 }
 
-fn write_pid_file(config: &Config) -> Result<Option<PidFile>, Failure> {
+/// Before the fork, so that the process that was started can tell that another bridge has it.
+fn claim_pid_file(config: &Config) -> Result<Option<PidFile>, Failure> {
     let Some(path) = &config.daemon.pid_file else { return Ok(None) };
-    let written = PidFile::write(path);
-    written.map(Some).map_err(because(format_args!("cannot write the pid-file {}", path.display())))
+    let claimed = PidFile::claim(path);
+    claimed.map(Some).map_err(because(format_args!("cannot take the pid-file {}", path.display())))
 }
 
 /// Becomes the identity of the configuration. No code of the module has run before this.

@@ -52,6 +52,29 @@ fn refuses_sockets_that_are_no_tcp_listener() {
 }
 
 #[test]
+fn locks_a_file_for_one_at_a_time() {
+    let path = std::env::temp_dir().join(format!("chb-sys-{}.lock", std::process::id()));
+    let open = || File::options().create(true).append(true).open(&path).unwrap();
+    let (one, other) = (open(), open());
+    assert!(lock(&one).unwrap());
+    assert!(!lock(&other).unwrap());
+    let copy = one.try_clone().unwrap();
+    drop(one);
+    assert!(!lock(&other).unwrap());
+    drop(copy);
+    assert!(lock(&other).unwrap());
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn knows_where_files_can_be_made() {
+    assert!(may_fill(&std::env::temp_dir()).is_ok());
+    assert!(may_fill(Path::new("/proc")).is_err());
+    assert_eq!(may_fill(Path::new("/nonexistent")).unwrap_err().kind(), io::ErrorKind::NotFound);
+    assert!(may_fill(Path::new("a\0b")).is_err());
+}
+
+#[test]
 fn leaves_enough_descriptors_as_they_are() {
     let allowed = allow_descriptors(0).unwrap();
     assert_eq!(allow_descriptors(1).unwrap(), allowed);
