@@ -405,6 +405,17 @@ fn a_start_that_fails_is_told_once_where_the_log_is_the_terminal() {
 }
 
 #[test]
+fn a_start_that_fails_for_several_reasons_logs_a_line_for_each() {
+    let place = Place::new();
+    place.configure("log-level = 'loud'\nuser = 1\npid_file = 7");
+    let said = stderr(&place.run(&[]));
+    let errors: Vec<_> = said.lines().filter(|line| line.contains(" ERROR ")).collect();
+    assert_eq!(errors.len(), 3, "{said}");
+    assert!(errors[0].contains("daemon.log-level: \"loud\" is not one of"), "{said}");
+    assert!(errors.iter().all(|line| !line.contains("\\n")), "{said}");
+}
+
+#[test]
 fn logs_for_the_journal_without_times() {
     let place = Place::new();
     let log = fs::File::create(place.path("log")).unwrap();

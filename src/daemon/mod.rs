@@ -34,7 +34,9 @@ pub fn run(path: &Path, overrides: &Overrides) -> ExitCode {
     match serve(path, overrides, &mut audience) {
         Ok(code) => code,
         Err(Failure(why)) => {
-            error!("{why}");
+            for record in records(&why) {
+                error!("{record}");
+            }
             audience.tell(&why);
             ExitCode::FAILURE
         }
@@ -305,7 +307,30 @@ impl<E: std::error::Error> From<E> for Failure {
     }
 }
 
+/// The messages of `text`, each with its hint: one record of the log for each thing that is wrong.
+fn records(text: &str) -> Vec<String> {
+    let mut records: Vec<String> = Vec::new();
+    for line in text.lines() {
+        match records.last_mut().filter(|_| line.starts_with("hint: ")) {
+            Some(record) => record.extend(["\n", line]),
+            None => records.push(line.to_owned()),
+        }
+    }
+    records
+}
+
 /// Puts before an error what it stands in the way of.
 fn because(what: impl fmt::Display) -> impl FnOnce(io::Error) -> Failure {
     move |why| Failure(format!("{what}: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logs_each_message_with_its_own_hint() {
+        assert_eq!(records("a: x\nhint: y\nb\nc\nhint: z"), ["a: x\nhint: y", "b", "c\nhint: z"]);
+        assert_eq!(records("hint: alone"), ["hint: alone"]);
+    }
 }
