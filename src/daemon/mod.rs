@@ -211,7 +211,7 @@ fn load_module(config: &Config) -> Result<Tokens, Failure> {
     match module.tokens() {
         Ok(tokens) if tokens.iter().any(|token| token.initialized) => {
             for token in tokens.iter().filter(|token| token.initialized) {
-                info!("token {:?}, serial {:?}, slot {}", token.label, token.serial, token.slot_id);
+                info!("token {}, serial {}, slot {}", token.name(), token.serial, token.slot_id);
             }
         }
         Ok(_) => warn!("the module has no initialised token\nhint: one that is made or plugged in later will be found"),
