@@ -299,10 +299,10 @@ fn goes_to_the_background_once_it_serves_and_gives_root_up() {
     let identity = if is_root { "identity = '65534:65534'" } else { "" };
     place.configure(&format!("log-target = {{ type = 'file', path = {log:?} }}\npid-file = {pid_file:?}\n{identity}"));
     if is_root {
-        // What the bridge becomes must be able to reach its token and its state directory.
+        // What the bridge becomes must be able to reach its token; its state directory root makes for it.
         let store = place.token.conf();
-        let owned = [place.directory.path(), store.parent().unwrap()];
-        let changed = Command::new("chown").arg("-R").arg("65534:65534").args(owned).status().unwrap();
+        let changed = Command::new("chown").args(["-R", "65534:65534"]).arg(store.parent().unwrap()).status().unwrap();
+        fs::set_permissions(place.directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
         assert!(changed.success());
     }
     let output = place.run(&["--daemonize"]);
@@ -328,6 +328,8 @@ fn goes_to_the_background_once_it_serves_and_gives_root_up() {
         assert!(status.contains("Groups:\t65534 \n"), "{status}");
         assert_eq!(fs::metadata(place.path("state/server.key")).unwrap().uid(), 65534);
     }
+    let mode = |name: &str| fs::metadata(place.path(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode("state"), mode("state/server.crt"), mode("state/server.key")), (0o755, 0o644, 0o600));
     // Field 7 of stat(5): no terminal.
     assert_eq!(stat.rsplit_once(") ").unwrap().1.split(' ').nth(4), Some("0"));
     assert_eq!(directory, Path::new("/"));

@@ -5,9 +5,9 @@ mod background;
 mod pid_file;
 
 use std::fmt;
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, lchown};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -180,10 +180,17 @@ fn give_up_root(config: &Config) -> Result<(), Failure> {
 /// Makes the state directory for `identity`, which could not do so itself. One that is there is left as it is, and one that
 /// cannot be made is told of by whoever needs it.
 fn make_state_dir(path: &Path, identity: &sys::Identity) {
-    if DirBuilder::new().mode(0o755).create(path).is_ok() {
-        if let Err(why) = lchown(path, Some(identity.uid), Some(identity.gid)) {
-            warn!("cannot give {} to user {}: {why}", path.display(), identity.uid);
-        }
+    if DirBuilder::new().mode(0o700).create(path).is_err() {
+        return;
+    }
+    let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
+    let given = File::options().read(true).custom_flags(flags).open(path).and_then(|directory| {
+        // Clients' operators are to reach the certificate in it, whatever the umask says.
+        directory.set_permissions(Permissions::from_mode(0o755))?;
+        fchown(&directory, Some(identity.uid), Some(identity.gid))
+    });
+    if let Err(why) = given {
+        warn!("cannot give {} to user {}: {why}", path.display(), identity.uid);
     }
 }
 

@@ -103,7 +103,7 @@ pub(super) fn make(names: &[ServerName<'_>]) -> Result<Pair, Error> {
 /// Should several processes do this at once, then all of them end up with the files that were first.
 pub(super) fn make_and_keep(dir: &Path, names: &[ServerName<'_>]) -> Result<io::Result<Pair>, Error> {
     let (cert_path, key_path) = paths(dir);
-    if let Err(error) = DirBuilder::new().recursive(true).mode(0o755).create(dir) {
+    if let Err(error) = make_dir(dir) {
         return Ok(Err(error));
     }
     if !key_path.exists() {
@@ -119,6 +119,16 @@ pub(super) fn make_and_keep(dir: &Path, names: &[ServerName<'_>]) -> Result<io::
         return Ok(Err(error));
     }
     identity::read(&cert_path, &key_path).map(Ok)
+}
+
+/// Makes `dir` unless it is there.
+fn make_dir(dir: &Path) -> io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new().recursive(true).mode(0o755).create(dir)?;
+    // As for the certificate in it.
+    fs::set_permissions(dir, Permissions::from_mode(0o755))
 }
 
 /// Certifies `key`; `now` is the time since 1970.
