@@ -17,8 +17,7 @@ use crate::sys;
 pub fn run(path: &Path, overrides: &Overrides) -> Result<(), Vec<String>> {
     let judged = config::read(path, overrides).map_err(|error| vec![error.to_string()])?;
     judged.log_warnings();
-    let mut problems: Vec<_> =
-        judged.problems.iter().map(|problem| format!("{}: {problem}", judged.path.display())).collect();
+    let mut problems: Vec<_> = judged.problems.iter().map(|problem| problem.in_file(&judged.path)).collect();
     problems.extend(open_all(&judged));
     if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
