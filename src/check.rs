@@ -43,7 +43,8 @@ fn open_all(judged: &Judged) -> Vec<String> {
     }
     problems.extend(dropped.err().map(|why| why.to_string()));
     if !judged.is_faulty(keys::LIB_PATH.path) {
-        problems.extend(Module::load(&config.pkcs11.lib_path).err().map(|error| error.to_string()));
+        let loaded = Module::load(&config.pkcs11.lib_path);
+        problems.extend(loaded.err().map(|error| format!("{}: {error}", keys::LIB_PATH.path)));
     }
     problems
 }

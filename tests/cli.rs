@@ -183,8 +183,9 @@ fn fault_6_check_config_tells_of_a_missing_module_and_a_missing_certificate_at_o
     assert_eq!(output.status.code(), Some(1));
     assert!(output.stdout.is_empty());
     assert!(said.contains("config.toml: server.max-connections: 0 is not between 1 and 65535 (line 5)\n"), "{said}");
-    assert!(said.contains("/nonexistent/cert.pem"), "{said}");
-    assert!(said.contains("/nonexistent/module.so"), "{said}");
+    assert!(said.contains("server.identity.cert-path: cannot read /nonexistent/cert.pem"), "{said}");
+    assert!(said.contains("server.identity.key-path: cannot read /nonexistent/key.pem"), "{said}");
+    assert!(said.contains("pkcs11.lib-path: cannot open PKCS#11 module /nonexistent/module.so"), "{said}");
 }
 
 /// The incumbent: a missing configuration file panics.
@@ -237,6 +238,17 @@ fn serves_until_told_to_stop_and_outlives_a_hangup() {
         assert!(log.contains(part), "{part} in {log}");
     }
     assert!(TcpStream::connect(address).is_err());
+}
+
+#[test]
+fn tells_what_an_old_client_lacks() {
+    let place = Place::new();
+    let running = place.serve(&[]);
+    let connect = ["s_client", "-tls1_2", "-connect", &running.address.to_string()].map(str::to_owned);
+    let client = Command::new("openssl").args(connect).stdin(Stdio::null()).output().unwrap();
+    assert!(!client.status.success());
+    let (_, log) = running.stop();
+    assert!(log.contains("TLS: the client offers neither TLS 1.3 nor what server.tls.min-version allows"), "{log}");
 }
 
 #[test]

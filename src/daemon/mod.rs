@@ -17,7 +17,7 @@ use std::thread;
 use log::{debug, error, info, warn};
 
 use crate::bridge::Bridge;
-use crate::config::{self, Config, Overrides};
+use crate::config::{self, Config, Overrides, keys};
 use crate::logging::{self, Target};
 use crate::pkcs11::{Module, Tokens};
 use crate::server::tls::{self, Certificate, Origin, Tls};
@@ -205,7 +205,8 @@ fn log_certificate(certificate: &Certificate) {
 }
 
 fn load_module(config: &Config) -> Result<Tokens, Failure> {
-    let module = Module::load(&config.pkcs11.lib_path)?;
+    let loaded = Module::load(&config.pkcs11.lib_path);
+    let module = loaded.map_err(|why| Failure(format!("{}: {why}", keys::LIB_PATH.path)))?;
     let of = module.info();
     info!(
         "PKCS#11 module {}: {}, {}, version {}, PKCS#11 {}",
