@@ -132,8 +132,12 @@ pub fn lock(file: &File) -> io::Result<bool> {
 
 /// Whether this process may make and remove files in the directory `path`, if it has the permissions for it.
 pub fn may_fill(path: &Path) -> io::Result<()> {
+    let metadata = path.metadata()?;
+    if !metadata.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
     // To root, permissions say nothing: what nobody may write is as a rule no place for files, such as /proc.
-    if path.metadata()?.permissions().readonly() {
+    if metadata.permissions().readonly() {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
     let path = CString::new(path.as_os_str().as_bytes())?;

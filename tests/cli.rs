@@ -212,6 +212,43 @@ fn check_config_passes_what_would_run_and_creates_nothing() {
 }
 
 #[test]
+fn check_config_refuses_places_where_nothing_can_be_written() {
+    let place = Place::new();
+    place.configure("log-target = { type = 'file', path = '/nonexistent/x.log' }\npid-file = '/nonexistent/x.pid'");
+    let output = place.run(&["--check-config"]);
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for wanted in ["cannot log to /nonexistent/x.log: ", "cannot take the pid-file /nonexistent/x.pid: "] {
+        assert!(said.contains(wanted), "{wanted}: {said}");
+    }
+}
+
+#[test]
+fn check_config_warns_of_a_state_directory_that_keeps_nothing() {
+    let place = Place::new();
+    let unfit = |args: &[&str]| {
+        let output = place.run(&[&["--check-config"], args].concat());
+        let said = stderr(&output);
+        assert_eq!(stdout(&output), "configuration OK\n", "{said}");
+        said.contains("warning: cannot keep a certificate in ")
+    };
+    assert!(!unfit(&[]));
+    assert!(unfit(&["--state-dir", "/proc/nope"]));
+    if fs::metadata("/proc/self").unwrap().uid() == 0 {
+        // The identity has to read its configuration's module, and its own token.
+        let store = place.token.conf();
+        let changed = Command::new("chown").args(["-R", "65534:65534"]).arg(store.parent().unwrap()).status().unwrap();
+        assert!(changed.success());
+        fs::set_permissions(place.directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        let nobody = ["--user", "65534", "--group", "65534"];
+        assert!(!unfit(&nobody));
+        fs::create_dir(place.path("state")).unwrap();
+        assert!(unfit(&nobody));
+    }
+    assert!(!place.path("state/server.crt").exists());
+}
+
+#[test]
 fn check_config_prints_what_is_odd_as_a_warning() {
     let place = Place::new();
     place.configure("log_level = 'info'");

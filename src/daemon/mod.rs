@@ -61,7 +61,9 @@ fn serve(path: &Path, overrides: &Overrides, audience: &mut Audience) -> Result<
         match background::enter().map_err(because("cannot go on in the background"))? {
             Place::Foreground(other) => {
                 // From here on it is the other's.
-                pid_file.map(PidFile::leave);
+                if let Some(file) = pid_file {
+                    file.leave();
+                }
                 return Ok(outcome(other.wait()));
             }
             Place::Background(starter) => audience.starter = Some(starter),

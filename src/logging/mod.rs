@@ -62,6 +62,11 @@ pub fn switch(settings: &Settings, owner: Option<(u32, u32)>) -> Result<(), Erro
     Ok(())
 }
 
+/// Whether the system's log can be reached.
+pub fn reach_syslog() -> Result<(), Error> {
+    syslog::Socket::connect(Path::new(SYSLOG)).map(|_| ()).map_err(Error::syslog)
+}
+
 /// Opens the log file of `target`, for what does not come through this module: a module's own output.
 pub fn raw_output(target: &Target) -> Result<Option<std::fs::File>, Error> {
     match target {
@@ -78,7 +83,8 @@ pub struct Error {
 }
 
 impl Error {
-    fn file(path: &Path, why: io::Error) -> Self {
+    /// The file `path` cannot be used.
+    pub fn file(path: &Path, why: io::Error) -> Self {
         Self { target: path.display().to_string(), why }
     }
 

@@ -182,16 +182,21 @@ fn make(dir: &Path, names: &[ServerName<'_>]) -> Result<(Pair, Certificate), Err
             Ok((pair, certificate))
         }
         Err(error) => {
-            warn!(
-                "cannot keep a certificate in {}: {error}\nhint: it will be another one at each start, which clients cannot \
-                 pin; make the directory writable, or configure a certificate",
-                dir.display()
-            );
+            warn!("{}", unkept(dir, &error));
             let pair = self_signed::make(names)?;
             let certificate = describe(&pair, None, Origin::Unkept);
             Ok((pair, certificate))
         }
     }
+}
+
+/// What to say of a state directory that cannot hold a certificate.
+pub fn unkept(dir: &Path, why: &io::Error) -> String {
+    format!(
+        "cannot keep a certificate in {}: {why}\nhint: it will be another one at each start, which clients cannot pin; make the \
+         directory writable, or configure a certificate",
+        dir.display()
+    )
 }
 
 fn describe(pair: &Pair, path: Option<&Path>, origin: Origin) -> Certificate {

@@ -71,6 +71,7 @@ fn knows_where_files_can_be_made() {
     assert!(may_fill(&std::env::temp_dir()).is_ok());
     assert!(may_fill(Path::new("/proc")).is_err());
     assert_eq!(may_fill(Path::new("/nonexistent")).unwrap_err().kind(), io::ErrorKind::NotFound);
+    assert_eq!(may_fill(&std::env::current_exe().unwrap()).unwrap_err().kind(), io::ErrorKind::NotADirectory);
     assert!(may_fill(Path::new("a\0b")).is_err());
 }
 
