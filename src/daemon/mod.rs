@@ -207,8 +207,16 @@ fn log_certificate(certificate: &Certificate) {
 }
 
 fn load_module(config: &Config) -> Result<Tokens, Failure> {
-    let loaded = Module::load(&config.pkcs11.lib_path);
-    let module = loaded.map_err(|why| Failure(format!("{}: {why}", keys::LIB_PATH.path)))?;
+    let loaded = Module::load_early(&config.pkcs11.lib_path);
+    let (module, away) = loaded.map_err(|why| Failure(format!("{}: {why}", keys::LIB_PATH.path)))?;
+    if let Some(why) = away {
+        warn!(
+            "PKCS#11 module {}: {why}\nhint: the HSM may be away, or the module's own configuration missing, wrong or not readable; \
+             it is tried again every 30 s at most, when a client asks for a token",
+            config.pkcs11.lib_path.display()
+        );
+        return Ok(Tokens::new(module, &config.pkcs11));
+    }
     let of = module.info();
     info!(
         "PKCS#11 module {}: {}, {}, version {}, PKCS#11 {}",

@@ -53,7 +53,7 @@ impl Tokens {
 
     /// What the module says of itself.
     pub fn module(&self) -> &ModuleInfo {
-        &self.library.info
+        self.library.info()
     }
 
     /// The tokens that are there now. One whose description cannot be read is left out, with a warning.
@@ -76,7 +76,7 @@ impl Tokens {
             return Err(Refusal::Unavailable(Error::Closed));
         }
         let known = self.names.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
-        if let Some(token) = known {
+        if let Some(token) = known.filter(|token| !token.is_replaced()) {
             return token.admit(pin).map(|()| token);
         }
         let token = self.search(name)?;
@@ -106,7 +106,7 @@ impl Tokens {
         if !self.library.is_left(FINALIZE_WAIT) {
             log::warn!(
                 "PKCS#11 module {} has calls that do not return; it is not finalized",
-                self.library.info.path.display()
+                self.library.info().path.display()
             );
             tokens.iter().for_each(|token| token.abandon());
             return;
@@ -130,15 +130,14 @@ impl Tokens {
         let (slot, info) = slots.into_iter().nth(index).ok_or(Refusal::UnknownToken)?;
         let mut found = self.found();
         if let Some(token) = found.by_slot.get(&slot.id()) {
-            let known = token.info();
             // One that does not describe itself just now is taken for the one that was there.
-            if info.as_ref().is_none_or(|info| (&known.serial, &known.label) == (&info.serial, &info.label)) {
+            if info.as_ref().is_none_or(|info| token.info().is_same(info)) && !token.is_replaced() {
                 return Ok(Arc::clone(token));
             }
         }
         let info = info.unwrap_or_else(|| TokenInfo::unreadable(slot));
         let token = Token::new(Arc::clone(&self.library), slot, info, self.max_sessions, self.session_timeout);
-        let token = Arc::new(token.map_err(Refusal::Unavailable)?);
+        let token = token.map_err(Refusal::Unavailable)?;
         if let Some(gone) = found.by_slot.insert(slot.id(), Arc::clone(&token)) {
             // Another token in the same slot, whose PIN has to be proved anew.
             log::info!("slot {}: token {} made way for token {}", slot.id(), gone.info().name(), token.info().name());
