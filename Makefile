@@ -3,6 +3,7 @@
 PREFIX ?= /usr/local
 BINDIR ?= $(PREFIX)/bin
 MANDIR ?= $(PREFIX)/share/man
+DOCDIR ?= $(PREFIX)/share/doc/cascade-hsm-bridge
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 SYSCONFDIR ?= /etc/cascade-hsm-bridge
 INSTALL ?= install
@@ -10,6 +11,10 @@ INSTALL ?= install
 # rustup's own directory serves where PATH lacks it.
 CARGO ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
 PROGRAM = cascade-hsm-bridge
+BINARY = $(or $(CARGO_TARGET_DIR),target)/release/$(PROGRAM)
+
+# The oldest Rust that builds it.
+RUST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 
 # Where `make run` listens.
 ADDR ?= 127.0.0.1:5696
@@ -26,7 +31,7 @@ all:
 	$(CARGO) build --release --locked
 
 run: deps all
-	@bash conf/try.sh target/release/$(PROGRAM) $(ADDR)
+	@bash conf/try.sh $(BINARY) $(ADDR)
 
 check: deps lint smoke test
 
@@ -64,7 +69,10 @@ lint:
 	cd tests/fuzz/fake-module && $(CARGO) clippy --locked --release -- -D warnings
 
 deps:
-	@command -v $(CARGO) >/dev/null || { echo 'cargo is missing: install Rust 1.85 or later, see https://rustup.rs' >&2; exit 1; }
+	@command -v $(CARGO) >/dev/null || { echo 'cargo is missing: install Rust $(RUST) or later, see https://rustup.rs' >&2; exit 1; }
+	@version=$$($(CARGO) --version | cut -d ' ' -f 2); \
+	[ "$$(printf '%s\n' $(RUST) "$$version" | sort -V | head -n 1)" = $(RUST) ] || \
+		{ echo "$(CARGO) is version $$version: install Rust $(RUST) or later, see https://rustup.rs" >&2; exit 1; }
 ifneq ($(MISSING),)
 	@command -v apt-get >/dev/null || { echo 'this system has no apt-get; install what Debian calls: $(MISSING)' >&2; exit 1; }
 	@as_root=; [ "$$(id -u)" = 0 ] || as_root=sudo; \
@@ -76,11 +84,15 @@ endif
 # Installs what `make all` has built; an existing configuration is left as it is.
 install:
 	$(INSTALL) -d -m 755 $(DESTDIR)$(BINDIR) $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man5
-	$(INSTALL) -d -m 755 $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSCONFDIR)
-	$(INSTALL) -m 755 target/release/$(PROGRAM) $(DESTDIR)$(BINDIR)
+	$(INSTALL) -d -m 755 $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSCONFDIR) $(DESTDIR)$(DOCDIR)
+	$(INSTALL) -m 755 $(BINARY) $(DESTDIR)$(BINDIR)
 	$(INSTALL) -m 644 man/$(PROGRAM).1 $(DESTDIR)$(MANDIR)/man1
 	$(INSTALL) -m 644 man/$(PROGRAM)-config.toml.5 $(DESTDIR)$(MANDIR)/man5
-	$(INSTALL) -m 644 conf/$(PROGRAM).service conf/$(PROGRAM).socket $(DESTDIR)$(UNITDIR)
+	sed 's|^ExecStart=$(PROGRAM) |ExecStart=$(BINDIR)/$(PROGRAM) |' conf/$(PROGRAM).service \
+		>$(DESTDIR)$(UNITDIR)/$(PROGRAM).service
+	chmod 644 $(DESTDIR)$(UNITDIR)/$(PROGRAM).service
+	$(INSTALL) -m 644 conf/$(PROGRAM).socket $(DESTDIR)$(UNITDIR)
+	$(INSTALL) -m 644 LICENSE README.md CHANGELOG.md SECURITY.md $(DESTDIR)$(DOCDIR)
 	$(INSTALL) -m 644 conf/config.toml $(DESTDIR)$(SYSCONFDIR)/config.toml.sample
 	[ -e $(DESTDIR)$(SYSCONFDIR)/config.toml ] || \
 		$(INSTALL) -m 644 conf/config.toml $(DESTDIR)$(SYSCONFDIR)/config.toml
@@ -91,6 +103,7 @@ uninstall:
 	rm -f $(DESTDIR)$(MANDIR)/man1/$(PROGRAM).1 $(DESTDIR)$(MANDIR)/man5/$(PROGRAM)-config.toml.5
 	rm -f $(DESTDIR)$(UNITDIR)/$(PROGRAM).service $(DESTDIR)$(UNITDIR)/$(PROGRAM).socket
 	rm -f $(DESTDIR)$(SYSCONFDIR)/config.toml.sample
+	rm -rf $(DESTDIR)$(DOCDIR)
 
 # The token and the certificate of `make run` go too.
 clean:
@@ -103,7 +116,7 @@ clean:
 	rm -rf run
 
 help:
-	@echo 'make              build the release binary (target/release/$(PROGRAM))'
+	@echo 'make              build the release binary ($(BINARY))'
 	@echo 'make run          install what is missing, make a token in ./run, serve it on ADDR=$(ADDR)'
 	@echo 'make check        install what is missing, lint, fuzz for a minute, run all tests'
 	@echo 'make test         run all tests'

@@ -51,10 +51,10 @@ tell() {
 		told=yes
 		cat <<-EOF
 
-			The bridge serves the token "cascade" of $run.
+			The bridge serves the token 'cascade' of $run.
 			Certificate: $run/state/server.crt
 			$(openssl x509 -in "$run/state/server.crt" -noout -fingerprint -sha256)
-			To use it with Cascade (Ctrl-C ends it):
+			Ctrl-C ends it. To use it with Cascade:
 
 			    cascade hsm add --port ${address##*:} --username cascade --password $pin --server-cert $run/state/server.crt bridge ${address%:*}
 

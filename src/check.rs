@@ -1,11 +1,15 @@
 //! The self-test: judges the configuration and what it names, and tells everything that is wrong at once.
 #![forbid(unsafe_code)]
 
+mod places;
+
 use std::path::Path;
+
+use log::warn;
 
 use crate::config::{self, Judged, Overrides, keys};
 use crate::pkcs11::Module;
-use crate::server::tls;
+use crate::server::tls::{self, Certificate};
 use crate::sys;
 
 /// Judges the configuration file at `path`, then opens the module, the certificate and the key that it names. Creates nothing.
@@ -17,34 +21,63 @@ use crate::sys;
 pub fn run(path: &Path, overrides: &Overrides) -> Result<(), Vec<String>> {
     let judged = config::read(path, overrides).map_err(|error| vec![error.to_string()])?;
     judged.log_warnings();
-    let mut problems: Vec<_> =
-        judged.problems.iter().map(|problem| format!("{}: {problem}", judged.path.display())).collect();
+    let mut problems: Vec<_> = judged.problems.iter().map(|problem| problem.in_file(&judged.path)).collect();
     problems.extend(open_all(&judged));
     if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
 
-/// Opens what the sound parts of the configuration name, in the order in which the daemon does.
+/// Opens what the sound parts of the configuration name, in the order in which the daemon does and as the user that it is then.
 fn open_all(judged: &Judged) -> Vec<String> {
     let Judged { config, .. } = judged;
     let mut problems = Vec::new();
-    let mut certificate = || {
-        // An unsound identity would be judged as if there were none.
-        if !judged.is_faulty("server.identity") && !judged.is_faulty(keys::NAMES.path) {
-            problems.extend(tls::check(&config.tls, &[config.server.addr]).err().map(|error| error.to_string()));
-        }
-    };
     // A configured key may be root's alone; a kept one is the identity's.
     let is_configured = config.tls.identity.is_some();
     if is_configured {
-        certificate();
+        problems.extend(certificate(judged).err());
     }
-    let dropped = config.daemon.identity.as_ref().map_or(Ok(()), sys::become_identity);
+    // An unsound target would be judged as if it were another.
+    if !judged.is_faulty(LOG_TARGET) {
+        problems.extend(places::log(&config.log.target).err());
+    }
+    let pid_file = config.daemon.pid_file.as_deref();
+    problems.extend(pid_file.and_then(|path| places::pid_file(path).err()));
+    let by_root = if sys::is_root() { config.daemon.identity.as_ref() } else { None };
+    let is_made_by_root = by_root.is_some() && places::can_be_made_here(&config.state_dir);
+    problems.extend(
+        config
+            .daemon
+            .identity
+            .as_ref()
+            .and_then(|identity| sys::become_identity(identity).err())
+            .map(|why| why.to_string()),
+    );
     if !is_configured {
-        certificate();
+        match certificate(judged) {
+            Ok(Some(None)) if !is_made_by_root => {
+                if let Err(why) = places::directory(&config.state_dir) {
+                    warn!("{}", tls::unkept(&config.state_dir, &why));
+                }
+            }
+            Ok(_) => {}
+            Err(why) => problems.push(why),
+        }
     }
-    problems.extend(dropped.err().map(|why| why.to_string()));
     if !judged.is_faulty(keys::LIB_PATH.path) {
-        problems.extend(Module::load(&config.pkcs11.lib_path).err().map(|error| error.to_string()));
+        let loaded = Module::load(&config.pkcs11.lib_path);
+        problems.extend(loaded.err().map(|error| format!("{}: {error}", keys::LIB_PATH.path)));
     }
     problems
 }
+
+/// The certificate that is there, none if it is to be made; nothing where the configuration of it is not sound.
+fn certificate(judged: &Judged) -> Result<Option<Option<Certificate>>, String> {
+    let Judged { config, .. } = judged;
+    // An unsound identity would be judged as if there were none.
+    if judged.is_faulty("server.identity") || judged.is_faulty(keys::NAMES.path) {
+        return Ok(None);
+    }
+    tls::check(&config.tls, &[config.server.addr]).map(Some).map_err(|error| error.to_string())
+}
+
+/// The table around the keys of the log's target.
+const LOG_TARGET: &str = "daemon.log-target";

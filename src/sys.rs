@@ -7,6 +7,8 @@ use std::io;
 use std::mem::{self, MaybeUninit};
 use std::net::TcpListener;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::ptr;
 
 /// The signals that the main thread waits for, blocked in every other thread.
@@ -117,6 +119,33 @@ pub fn redirect(stream: Stream, file: &File) -> io::Result<()> {
     check(unsafe { libc::dup2(file.as_raw_fd(), place) }).map(|_| ())
 }
 
+/// Locks `file` against every other process that does this, until all copies of its descriptor are closed, also those that
+/// a fork makes. False if another process has it locked.
+pub fn lock(file: &File) -> io::Result<bool> {
+    // SAFETY: flock takes no pointer, and the descriptor is open.
+    match check(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }) {
+        Ok(_) => Ok(true),
+        Err(why) if why.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        Err(why) => Err(why),
+    }
+}
+
+/// Whether this process may make and remove files in the directory `path`, if it has the permissions for it.
+pub fn may_fill(path: &Path) -> io::Result<()> {
+    let metadata = path.metadata()?;
+    if !metadata.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    // To root, permissions say nothing: what nobody may write is as a rule no place for files, such as /proc.
+    if metadata.permissions().readonly() {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: the path ends in NUL and is only read.
+    check(unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), libc::W_OK | libc::X_OK, libc::AT_EACCESS) })?;
+    Ok(())
+}
+
 /// Ends the process at once, without the exit handlers and destructors of a loaded library.
 pub fn leave(code: i32) -> ! {
     // SAFETY: _exit takes no pointer and does not return.
@@ -219,6 +248,9 @@ pub struct Identity {
 pub fn become_identity(identity: &Identity) -> io::Result<()> {
     change_identity(identity).map_err(|why| {
         let hint = match why.kind() {
+            io::ErrorKind::PermissionDenied if is_root() => {
+                "\nhint: this root may not; it lacks the capabilities CAP_SETUID and CAP_SETGID"
+            }
             io::ErrorKind::PermissionDenied => "\nhint: start the bridge as root, or as that user and group",
             _ => "",
         };
@@ -311,10 +343,11 @@ pub fn hostname() -> Option<String> {
     Some(name.to_owned()).filter(|name| !name.is_empty())
 }
 
-/// Takes over the listening sockets that the service manager hands to this process. sd_listen_fds(3).
+/// Takes over the listening sockets that the service manager hands to this process, sd_listen_fds(3), and closes whatever
+/// else it was started with beyond the standard streams, as the module would have it too.
 ///
-/// To be called once, while there is only one thread. Its variables are removed from the environment, so that no
-/// program that a module starts takes the descriptors for its own.
+/// To be called once, while there is only one thread and before anything has been opened to stay open. Its variables are
+/// removed from the environment, so that no program that a module starts takes the descriptors for its own.
 pub fn inherited_listeners() -> io::Result<Vec<TcpListener>> {
     let number = |name| std::env::var(name).ok()?.parse::<u32>().ok();
     let (pid, count) = (number("LISTEN_PID"), number("LISTEN_FDS"));
@@ -322,11 +355,10 @@ pub fn inherited_listeners() -> io::Result<Vec<TcpListener>> {
         // SAFETY: there is one thread, so nobody reads the environment meanwhile.
         unsafe { std::env::remove_var(name) };
     }
-    if pid != Some(std::process::id()) {
-        return Ok(Vec::new());
-    }
     let first: RawFd = 3;
+    let count = count.filter(|_| pid == Some(std::process::id()));
     let past = count.and_then(|n| RawFd::try_from(n).ok()).and_then(|n| first.checked_add(n)).unwrap_or(first);
+    close_from(past)?;
     (first..past)
         .map(|fd| {
             // SAFETY: F_SETFD takes a number and no pointer; it fails on a descriptor that is not open.
@@ -335,6 +367,26 @@ pub fn inherited_listeners() -> io::Result<Vec<TcpListener>> {
             listener(unsafe { OwnedFd::from_raw_fd(fd) })
         })
         .collect()
+}
+
+/// Closes all descriptors from `first` on, which are to be nobody's.
+fn close_from(first: RawFd) -> io::Result<()> {
+    // SAFETY: close_range takes three numbers and no pointer; by the contract of the caller nothing uses what it closes.
+    match check(unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) }) {
+        Ok(_) => return Ok(()),
+        // Linux before 5.9, or a filter of system calls that does not know it.
+        Err(why) if matches!(why.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {}
+        Err(why) => return Err(why),
+    }
+    let mut open = Vec::new();
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        open.extend(entry?.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok()));
+    }
+    for fd in open.into_iter().filter(|fd| *fd >= first) {
+        // SAFETY: as above. The directory's own descriptor is closed already, which close answers with an error.
+        unsafe { libc::close(fd) };
+    }
+    Ok(())
 }
 
 /// Takes `fd` for a listener, if it is a TCP socket that listens.
@@ -362,71 +414,9 @@ pub fn listener(fd: OwnedFd) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-fn check(result: libc::c_int) -> io::Result<libc::c_int> {
-    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
+fn check<T: PartialEq + From<i8>>(result: T) -> io::Result<T> {
+    if result == T::from(-1) { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::{TcpStream, UdpSocket};
-    use std::os::unix::net::UnixListener;
-
-    use super::*;
-
-    #[test]
-    fn finds_users_and_groups_by_name_and_number() {
-        let root = user("root").unwrap().unwrap();
-        assert_eq!((root.uid, root.gid), (0, Some(0)));
-        assert_eq!(user("0").unwrap().unwrap(), root);
-        assert_eq!(group("root").unwrap(), Some(0));
-        assert_eq!(group("0").unwrap(), Some(0));
-    }
-
-    #[test]
-    fn takes_numbers_that_have_no_entry() {
-        assert_eq!(user("4000111222").unwrap(), Some(User { name: None, uid: 4_000_111_222, gid: None }));
-        assert_eq!(group("4000111222").unwrap(), Some(4_000_111_222));
-    }
-
-    #[test]
-    fn knows_no_user_or_group_that_is_not_there() {
-        assert_eq!(user("no such user").unwrap(), None);
-        assert_eq!(group("no such group").unwrap(), None);
-        assert_eq!(user("-1").unwrap(), None);
-        assert_eq!(user("4294967295").unwrap(), None);
-        assert!(user("a\0b").is_err());
-    }
-
-    #[test]
-    fn takes_over_a_tcp_listener() {
-        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = socket.local_addr().unwrap();
-        assert_eq!(listener(socket.into()).unwrap().local_addr().unwrap(), address);
-    }
-
-    #[test]
-    fn refuses_sockets_that_are_no_tcp_listener() {
-        let connected = TcpListener::bind("127.0.0.1:0").unwrap();
-        let connected = TcpStream::connect(connected.local_addr().unwrap()).unwrap();
-        assert!(listener(connected.into()).unwrap_err().to_string().ends_with("does not listen"));
-        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
-        assert!(listener(udp.into()).unwrap_err().to_string().ends_with("is not a TCP socket"));
-        let path = std::env::temp_dir().join(format!("chb-sys-{}.sock", std::process::id()));
-        let unix = UnixListener::bind(&path).unwrap();
-        std::fs::remove_file(&path).unwrap();
-        assert!(listener(unix.into()).unwrap_err().to_string().ends_with("is not a TCP socket"));
-        assert!(listener(File::open("/dev/null").unwrap().into()).is_err());
-    }
-
-    #[test]
-    fn leaves_enough_descriptors_as_they_are() {
-        let allowed = allow_descriptors(0).unwrap();
-        assert_eq!(allow_descriptors(1).unwrap(), allowed);
-    }
-
-    #[test]
-    fn knows_the_name_of_the_host() {
-        let kernel = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
-        assert_eq!(hostname().as_deref(), Some(kernel.trim()).filter(|name| !name.is_empty()));
-    }
-}
+mod tests;

@@ -183,8 +183,9 @@ fn fault_6_check_config_tells_of_a_missing_module_and_a_missing_certificate_at_o
     assert_eq!(output.status.code(), Some(1));
     assert!(output.stdout.is_empty());
     assert!(said.contains("config.toml: server.max-connections: 0 is not between 1 and 65535 (line 5)\n"), "{said}");
-    assert!(said.contains("/nonexistent/cert.pem"), "{said}");
-    assert!(said.contains("/nonexistent/module.so"), "{said}");
+    assert!(said.contains("server.identity.cert-path: cannot read /nonexistent/cert.pem"), "{said}");
+    assert!(said.contains("server.identity.key-path: cannot read /nonexistent/key.pem"), "{said}");
+    assert!(said.contains("pkcs11.lib-path: cannot open PKCS#11 module /nonexistent/module.so"), "{said}");
 }
 
 /// The incumbent: a missing configuration file panics.
@@ -208,6 +209,43 @@ fn check_config_passes_what_would_run_and_creates_nothing() {
     assert_eq!(stdout(&output), "configuration OK\n", "{}", stderr(&output));
     assert!(output.status.success());
     assert!(!place.path("state").exists());
+}
+
+#[test]
+fn check_config_refuses_places_where_nothing_can_be_written() {
+    let place = Place::new();
+    place.configure("log-target = { type = 'file', path = '/nonexistent/x.log' }\npid-file = '/nonexistent/x.pid'");
+    let output = place.run(&["--check-config"]);
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for wanted in ["cannot log to /nonexistent/x.log: ", "cannot take the pid-file /nonexistent/x.pid: "] {
+        assert!(said.contains(wanted), "{wanted}: {said}");
+    }
+}
+
+#[test]
+fn check_config_warns_of_a_state_directory_that_keeps_nothing() {
+    let place = Place::new();
+    let unfit = |args: &[&str]| {
+        let output = place.run(&[&["--check-config"], args].concat());
+        let said = stderr(&output);
+        assert_eq!(stdout(&output), "configuration OK\n", "{said}");
+        said.contains("warning: cannot keep a certificate in ")
+    };
+    assert!(!unfit(&[]));
+    assert!(unfit(&["--state-dir", "/proc/nope"]));
+    if fs::metadata("/proc/self").unwrap().uid() == 0 {
+        // The identity has to read its configuration's module, and its own token.
+        let store = place.token.conf();
+        let changed = Command::new("chown").args(["-R", "65534:65534"]).arg(store.parent().unwrap()).status().unwrap();
+        assert!(changed.success());
+        fs::set_permissions(place.directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        let nobody = ["--user", "65534", "--group", "65534"];
+        assert!(!unfit(&nobody));
+        fs::create_dir(place.path("state")).unwrap();
+        assert!(unfit(&nobody));
+    }
+    assert!(!place.path("state/server.crt").exists());
 }
 
 #[test]
@@ -237,6 +275,17 @@ fn serves_until_told_to_stop_and_outlives_a_hangup() {
         assert!(log.contains(part), "{part} in {log}");
     }
     assert!(TcpStream::connect(address).is_err());
+}
+
+#[test]
+fn tells_what_an_old_client_lacks() {
+    let place = Place::new();
+    let running = place.serve(&[]);
+    let connect = ["s_client", "-tls1_2", "-connect", &running.address.to_string()].map(str::to_owned);
+    let client = Command::new("openssl").args(connect).stdin(Stdio::null()).output().unwrap();
+    assert!(!client.status.success());
+    let (_, log) = running.stop();
+    assert!(log.contains("TLS: the client offers neither TLS 1.3 nor what server.tls.min-version allows"), "{log}");
 }
 
 #[test]
@@ -299,10 +348,10 @@ fn goes_to_the_background_once_it_serves_and_gives_root_up() {
     let identity = if is_root { "identity = '65534:65534'" } else { "" };
     place.configure(&format!("log-target = {{ type = 'file', path = {log:?} }}\npid-file = {pid_file:?}\n{identity}"));
     if is_root {
-        // What the bridge becomes must be able to reach its token and its state directory.
+        // What the bridge becomes must be able to reach its token; its state directory root makes for it.
         let store = place.token.conf();
-        let owned = [place.directory.path(), store.parent().unwrap()];
-        let changed = Command::new("chown").arg("-R").arg("65534:65534").args(owned).status().unwrap();
+        let changed = Command::new("chown").args(["-R", "65534:65534"]).arg(store.parent().unwrap()).status().unwrap();
+        fs::set_permissions(place.directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
         assert!(changed.success());
     }
     let output = place.run(&["--daemonize"]);
@@ -328,10 +377,54 @@ fn goes_to_the_background_once_it_serves_and_gives_root_up() {
         assert!(status.contains("Groups:\t65534 \n"), "{status}");
         assert_eq!(fs::metadata(place.path("state/server.key")).unwrap().uid(), 65534);
     }
+    let mode = |name: &str| fs::metadata(place.path(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode("state"), mode("state/server.crt"), mode("state/server.key")), (0o755, 0o644, 0o600));
     // Field 7 of stat(5): no terminal.
     assert_eq!(stat.rsplit_once(") ").unwrap().1.split(' ').nth(4), Some("0"));
     assert_eq!(directory, Path::new("/"));
     assert_eq!(fs::read_to_string(&pid_file).unwrap_or_default(), "");
+}
+
+#[test]
+fn two_bridges_do_not_share_a_pid_file() {
+    let place = Place::new();
+    let (log, pid_file) = (place.path("log"), place.path("pid"));
+    place.configure(&format!(
+        "log-target = {{ type = 'file', path = {log:?} }}\npid-file = {pid_file:?}\ndaemonize = true"
+    ));
+    let first = place.run(&[]);
+    assert!(first.status.success(), "{}", stderr(&first));
+    let pid = fs::read_to_string(&pid_file).unwrap();
+    let _background = Background(pid.trim().to_owned());
+    for args in [&[][..], &["--log", "stderr"]] {
+        let second = place.run(args);
+        assert_eq!(second.status.code(), Some(1));
+        let said = stderr(&second);
+        assert!(
+            said.contains(&format!("cannot take the pid-file {}: it is held by another bridge", pid_file.display()))
+        );
+        assert_eq!(fs::read_to_string(&pid_file).unwrap(), pid);
+    }
+    assert!(place.run(&["--check-config"]).status.success());
+}
+
+/// What is open here is open to the module too.
+#[test]
+fn keeps_no_descriptor_that_it_was_started_with_by_chance() {
+    let place = Place::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut command =
+        place.prepared("sh", &["-c", "exec 3<&0 9</dev/zero </dev/null; LISTEN_PID=$$ exec \"$@\"", "sh"]);
+    command.arg(support::program()).arg("--config").arg(place.path("config.toml"));
+    let running = place.start({
+        command.env("LISTEN_FDS", "1").stdin(OwnedFd::from(listener));
+        command
+    });
+    assert!(running.log.contains("using the sockets of the service manager"), "{}", running.log);
+    let open = fs::read_dir(format!("/proc/{}/fd", running.child.id())).unwrap();
+    let open: Vec<_> = open.map(|entry| fs::read_link(entry.unwrap().path()).unwrap_or_default()).collect();
+    assert!(!open.contains(&"/dev/zero".into()), "{open:?}");
+    assert_eq!(running.stop().0, Some(0));
 }
 
 #[test]
@@ -360,6 +453,17 @@ fn a_start_that_fails_is_told_once_where_the_log_is_the_terminal() {
     let said = stderr(&output);
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(said.matches(&format!("cannot listen on {address}")).count(), 1, "{said}");
+}
+
+#[test]
+fn a_start_that_fails_for_several_reasons_logs_a_line_for_each() {
+    let place = Place::new();
+    place.configure("log-level = 'loud'\nuser = 1\npid_file = 7");
+    let said = stderr(&place.run(&[]));
+    let errors: Vec<_> = said.lines().filter(|line| line.contains(" ERROR ")).collect();
+    assert_eq!(errors.len(), 3, "{said}");
+    assert!(errors[0].contains("daemon.log-level: \"loud\" is not one of"), "{said}");
+    assert!(errors.iter().all(|line| !line.contains("\\n")), "{said}");
 }
 
 #[test]

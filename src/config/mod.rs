@@ -98,7 +98,7 @@ impl Judged {
     /// Logs all that is odd.
     pub fn log_warnings(&self) {
         for warning in &self.warnings {
-            log::warn!("{}: {warning}", self.path.display());
+            log::warn!("{}", warning.in_file(&self.path));
         }
     }
 
@@ -166,7 +166,7 @@ pub fn judge(path: &Path, text: &str, overrides: &Overrides, state_directory: Op
         },
         log: logging::Settings { level: log_level(w, overrides), target: log_target(w, overrides) },
         pkcs11: pkcs11::Settings {
-            lib_path: w.path(&keys::LIB_PATH).unwrap_or_default(),
+            lib_path: w.module(&keys::LIB_PATH).unwrap_or_default(),
             max_sessions: w.number(&keys::MAX_SESSIONS),
             session_timeout: w.seconds(&keys::SESSION_TIMEOUT),
         },
@@ -253,41 +253,50 @@ fn log_target(w: &mut Written<'_>, overrides: &Overrides) -> logging::Target {
 /// The user and group of `daemon.identity`, each of which the command line can replace.
 fn identity(w: &mut Written<'_>, overrides: &Overrides) -> Option<sys::Identity> {
     let written = w.text(&keys::IDENTITY);
-    let (user, group) = match written.as_deref().map(|text| text.split_once(':').unwrap_or((text, ""))) {
-        Some((user, group)) => (Some(user), Some(group).filter(|group| !group.is_empty())),
+    let (mut user, mut group) = match written.as_deref().map(|text| text.split_once(':').unwrap_or((text, ""))) {
+        Some((user, group)) => (Some((user, keys::IDENTITY.path)), Some(group).filter(|group| !group.is_empty())),
         None => (None, None),
     };
-    let (user, group, subject) = match (&overrides.user, &overrides.group) {
-        (None, None) => (user, group, keys::IDENTITY.path),
-        (None, Some(other)) => (user, Some(other.as_str()), "--group"),
-        (Some(other), other_group) => (Some(other.as_str()), other_group.as_deref(), "--user"),
-    };
-    let Some(user) = user else {
+    let mut group_subject = keys::IDENTITY.path;
+    if let Some(other) = &overrides.user {
+        // The group that the file names is for the file's user.
+        (user, group) = (Some((other.as_str(), "--user")), None);
+    }
+    if let Some(other) = &overrides.group {
+        (group, group_subject) = (Some(other.as_str()), "--group");
+    }
+    let Some((user, subject)) = user else {
         if group.is_some() {
-            w.problem(subject, format!("needs a user too, of --user or {}", keys::IDENTITY.path));
+            w.problem(group_subject, format!("needs a user too, of --user or {}", keys::IDENTITY.path));
         }
         return None;
     };
-    let found = find_identity(user, group);
-    found.map_err(|what| w.problem(subject, what)).ok()
+    let found = find_user(user).map_err(|what| w.problem(subject, what));
+    let group = group.map(|group| find_group(group).map_err(|what| w.problem(group_subject, what))).transpose();
+    let (sys::User { name, uid, gid: own }, group) = (found.ok()?, group.ok()?);
+    // Without a group it is the one of the user's name, else the user's primary one.
+    let of_name = || if user.parse::<u32>().is_err() { sys::group(user).ok().flatten() } else { None };
+    let Some(gid) = group.or_else(of_name).or(own) else {
+        let how = if subject == "--user" { "of --group" } else { "as in \"user:group\"" };
+        w.problem(subject, format!("{} needs a group, {how}", quoted(user)));
+        return None;
+    };
+    if uid == 0 {
+        w.warning(subject, format!("{} is root, and so will the PKCS#11 module be", quoted(user)));
+    }
+    Some(sys::Identity { name, uid, gid })
 }
 
-/// Without a group it is the one of the user's name, else the user's primary one.
-fn find_identity(user: &str, group: Option<&str>) -> Result<sys::Identity, String> {
-    let cannot = |name: &str, why: io::Error| format!("cannot look up {}: {why}", quoted(name));
-    let sys::User { name, uid, gid } = sys::user(user)
-        .map_err(|why| cannot(user, why))?
-        .ok_or_else(|| format!("there is no user {}", quoted(user)))?;
-    let named = match group {
-        Some(group) => sys::group(group).map_err(|why| cannot(group, why))?,
-        None if name.is_some() && user.parse::<u32>().is_err() => sys::group(user).ok().flatten().or(gid),
-        None => gid,
-    };
-    match (named, group) {
-        (Some(gid), _) => Ok(sys::Identity { name, uid, gid }),
-        (None, Some(group)) => Err(format!("there is no group {}", quoted(group))),
-        (None, None) => Err(format!("{} needs a group, as in \"user:group\"", quoted(user))),
-    }
+fn find_user(user: &str) -> Result<sys::User, String> {
+    sys::user(user)
+        .map_err(|why| format!("cannot look up {}: {why}", quoted(user)))?
+        .ok_or_else(|| format!("there is no user {}", quoted(user)))
+}
+
+fn find_group(group: &str) -> Result<u32, String> {
+    sys::group(group)
+        .map_err(|why| format!("cannot look up {}: {why}", quoted(group)))?
+        .ok_or_else(|| format!("there is no group {}", quoted(group)))
 }
 
 fn state_dir(w: &mut Written<'_>, given: Option<&OsStr>) -> PathBuf {

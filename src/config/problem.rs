@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// One thing that is wrong, or odd, in the configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +14,13 @@ pub struct Problem {
     pub what: String,
     /// The line of the file, from 1, where there is one.
     pub line: Option<usize>,
+}
+
+impl Problem {
+    /// The problem after the name of the file that it is in; what an option says is in none.
+    pub fn in_file(&self, path: &Path) -> String {
+        if self.subject.starts_with("--") { self.to_string() } else { format!("{}: {self}", path.display()) }
+    }
 }
 
 impl fmt::Display for Problem {
@@ -51,7 +58,7 @@ impl fmt::Display for Error {
             Error::Faulty { path, problems } => {
                 for (i, problem) in problems.iter().enumerate() {
                     let newline = if i == 0 { "" } else { "\n" };
-                    write!(f, "{newline}{}: {problem}", path.display())?;
+                    write!(f, "{newline}{}", problem.in_file(path))?;
                 }
                 Ok(())
             }

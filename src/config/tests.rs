@@ -72,6 +72,27 @@ fn accepts_the_incumbents_file_unchanged() {
 }
 
 #[test]
+fn takes_relative_paths_from_the_working_directory_with_a_warning() {
+    let text =
+        "version = 'v1'\n[pkcs11]\nlib-path = 'lib/m.so'\n[server.identity]\ncert-path = 'c'\nkey-path = '../k'\n";
+    let judged = judged(text);
+    let here = std::env::current_dir().unwrap();
+    assert_eq!(judged.warnings.len(), 3);
+    let expected = format!("\"lib/m.so\" is not an absolute path, here it is {}/lib/m.so", here.display());
+    assert_eq!(judged.warnings.iter().find(|warning| warning.line == Some(3)).unwrap().what, expected);
+    let config = judged.sound().unwrap();
+    assert_eq!(config.pkcs11.lib_path, here.join("lib/m.so"));
+    assert_eq!(config.tls.identity.unwrap().cert_path, here.join("c"));
+}
+
+#[test]
+fn leaves_a_bare_name_of_a_module_to_the_systems_loader() {
+    let judged = judged("version = 'v1'\n[pkcs11]\nlib-path = 'm.so'\n");
+    assert!(judged.warnings[0].what.contains("the system's loader looks for it"));
+    assert_eq!(judged.sound().unwrap().pkcs11.lib_path, Path::new("m.so"));
+}
+
+#[test]
 fn accepts_the_older_spellings_with_warnings() {
     let text = "version = 'v1'\n[pkcs11]\nlib_path = '/m.so'\n[server.identity]\ncert_path = '/c'\nkey_path = '/k'\n";
     let judged = judged(text);
@@ -82,7 +103,7 @@ fn accepts_the_older_spellings_with_warnings() {
 #[test]
 fn reports_every_problem_at_once_in_the_order_of_the_file() {
     let judged = judged(
-        "version = 'v2'\n[pkcs11]\nlib-path = 'm.so'\nmax-sessions = 'x'\n[server]\nmax-connections = 0\nadr = 1\n\
+        "version = 'v2'\n[pkcs11]\nlib-path = ''\nmax-sessions = 'x'\n[server]\nmax-connections = 0\nadr = 1\n\
          [server.identity]\ncert-path = '/c'\n[daemon]\nlog-level = 'loud'\n",
     );
     let found: Vec<_> = judged.problems.iter().map(ToString::to_string).collect();
@@ -90,7 +111,7 @@ fn reports_every_problem_at_once_in_the_order_of_the_file() {
         found,
         [
             "version: \"v2\" is not \"v1\" (line 1)",
-            "pkcs11.lib-path: \"m.so\" is not an absolute path (line 3)",
+            "pkcs11.lib-path: \"\" is not an absolute path: cannot make an empty path absolute (line 3)",
             "pkcs11.max-sessions: \"x\" is a string, not a whole number (line 4)",
             "server.max-connections: 0 is not between 1 and 65535 (line 6)",
             "server.adr: unknown key, the nearest is server.addr (line 7)",
@@ -161,10 +182,6 @@ fn refuses_a_log_target_that_does_not_add_up() {
         ["daemon.log-target.path: is only for type = \"file\" (line 5)"]
     );
     assert_eq!(
-        target("{ type = 'file', path = 'x' }"),
-        ["daemon.log-target.path: \"x\" is not an absolute path (line 5)"]
-    );
-    assert_eq!(
         target("{ type = 'journal' }"),
         ["daemon.log-target.type: \"journal\" is not one of \"file\", \"stderr\", \"syslog\" (line 5)"]
     );
@@ -229,6 +246,34 @@ fn refuses_a_group_without_a_user() {
     let overrides = Overrides { group: Some("root".to_owned()), ..Overrides::default() };
     let judged = judge(Path::new("c"), LEAST, &overrides, None);
     assert_eq!(judged.problems[0].to_string(), "--group: needs a user too, of --user or daemon.identity");
+}
+
+#[test]
+fn blames_the_option_that_is_wrong_and_no_file() {
+    let judged = |user: Option<&str>, group: Option<&str>| {
+        let overrides =
+            Overrides { user: user.map(str::to_owned), group: group.map(str::to_owned), ..Overrides::default() };
+        judge(Path::new("c"), &format!("{LEAST}[daemon]\nidentity = 'root:root'\n"), &overrides, None)
+    };
+    let refused = |user, group| judged(user, group).sound().unwrap_err().to_string();
+    assert_eq!(refused(Some("no-such"), None), "--user: there is no user \"no-such\"");
+    assert_eq!(refused(Some("root"), Some("no-such")), "--group: there is no group \"no-such\"");
+    assert_eq!(refused(None, Some("no-such")), "--group: there is no group \"no-such\"");
+    assert_eq!(
+        refused(Some("no-such"), Some("none")),
+        "--user: there is no user \"no-such\"\n--group: there is no group \"none\""
+    );
+    assert_eq!(refused(Some("4000111222"), None), "--user: \"4000111222\" needs a group, of --group");
+    assert_eq!(judged(Some("4000111222"), Some("7")).sound().unwrap().daemon.identity.unwrap().gid, 7);
+}
+
+#[test]
+fn warns_of_an_identity_that_is_root() {
+    let warning = |identity: &str| judged(&format!("{LEAST}[daemon]\nidentity = '{identity}'\n")).warnings.pop();
+    for root in ["root", "0:5"] {
+        assert!(warning(root).unwrap().what.ends_with("is root, and so will the PKCS#11 module be"));
+    }
+    assert!(warning("4000111222:0").is_none());
 }
 
 #[test]

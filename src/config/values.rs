@@ -59,14 +59,32 @@ impl Written<'_> {
         self.value(key.path, "text in quotes").or_else(|| key.default.map(str::to_owned))
     }
 
-    /// The path, or the default. It has to be absolute: the program may change its directory.
+    /// The path, or the default, from the root: the program may change its directory.
     pub fn path(&mut self, key: &Text) -> Option<PathBuf> {
         let path = PathBuf::from(self.text(key)?);
         if path.is_absolute() {
             return Some(path);
         }
-        self.problem(key.path, format!("{} is not an absolute path", quoted(&path.to_string_lossy())));
-        None
+        let shown = quoted(&path.to_string_lossy());
+        match std::path::absolute(&path) {
+            Ok(absolute) => {
+                self.warning(key.path, format!("{shown} is not an absolute path, here it is {}", absolute.display()));
+                Some(absolute)
+            }
+            Err(why) => {
+                self.problem(key.path, format!("{shown} is not an absolute path: {why}"));
+                None
+            }
+        }
+    }
+
+    /// The same for a library, a bare name of which is left for the system's loader to find.
+    pub fn module(&mut self, key: &Text) -> Option<PathBuf> {
+        let name = self.text(key).filter(|name| !name.is_empty() && !name.contains('/'));
+        let Some(name) = name else { return self.path(key) };
+        let what = "is not an absolute path, the system's loader looks for it in its own directories";
+        self.warning(key.path, format!("{} {what}", quoted(&name)));
+        Some(name.into())
     }
 
     /// The host names and IP addresses of the list.

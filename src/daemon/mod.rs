@@ -5,9 +5,9 @@ mod background;
 mod pid_file;
 
 use std::fmt;
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, lchown};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use std::thread;
 use log::{debug, error, info, warn};
 
 use crate::bridge::Bridge;
-use crate::config::{self, Config, Overrides};
+use crate::config::{self, Config, Overrides, keys};
 use crate::logging::{self, Target};
 use crate::pkcs11::{Module, Tokens};
 use crate::server::tls::{self, Certificate, Origin, Tls};
@@ -34,7 +34,9 @@ pub fn run(path: &Path, overrides: &Overrides) -> ExitCode {
     match serve(path, overrides, &mut audience) {
         Ok(code) => code,
         Err(Failure(why)) => {
-            error!("{why}");
+            for record in records(&why) {
+                error!("{record}");
+            }
             audience.tell(&why);
             ExitCode::FAILURE
         }
@@ -54,15 +56,24 @@ fn serve(path: &Path, overrides: &Overrides, audience: &mut Audience) -> Result<
         None => None,
     };
 
+    let mut pid_file = claim_pid_file(&config)?;
     if goes_to_background(&config) {
         match background::enter().map_err(because("cannot go on in the background"))? {
-            Place::Foreground(other) => return Ok(outcome(other.wait())),
+            Place::Foreground(other) => {
+                // From here on it is the other's.
+                if let Some(file) = pid_file {
+                    file.leave();
+                }
+                return Ok(outcome(other.wait()));
+            }
             Place::Background(starter) => audience.starter = Some(starter),
         }
     }
     switch_log(&config, audience)?;
     info!("{} {}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
-    let pid_file = write_pid_file(&config)?;
+    if let Some(file) = &mut pid_file {
+        file.write().map_err(because("cannot write the pid-file"))?;
+    }
 
     give_up_root(&config)?;
     let Tls { config: tls, certificate } = match configured_tls {
@@ -143,10 +154,11 @@ fn switch_log(config: &Config, audience: &mut Audience) -> Result<(), Failure> {
     Ok(())
 }
 
-fn write_pid_file(config: &Config) -> Result<Option<PidFile>, Failure> {
+/// Before the fork, so that the process that was started can tell that another bridge has it.
+fn claim_pid_file(config: &Config) -> Result<Option<PidFile>, Failure> {
     let Some(path) = &config.daemon.pid_file else { return Ok(None) };
-    let written = PidFile::write(path);
-    written.map(Some).map_err(because(format_args!("cannot write the pid-file {}", path.display())))
+    let claimed = PidFile::claim(path);
+    claimed.map(Some).map_err(because(format_args!("cannot take the pid-file {}", path.display())))
 }
 
 /// Becomes the identity of the configuration. No code of the module has run before this.
@@ -170,10 +182,17 @@ fn give_up_root(config: &Config) -> Result<(), Failure> {
 /// Makes the state directory for `identity`, which could not do so itself. One that is there is left as it is, and one that
 /// cannot be made is told of by whoever needs it.
 fn make_state_dir(path: &Path, identity: &sys::Identity) {
-    if DirBuilder::new().mode(0o755).create(path).is_ok() {
-        if let Err(why) = lchown(path, Some(identity.uid), Some(identity.gid)) {
-            warn!("cannot give {} to user {}: {why}", path.display(), identity.uid);
-        }
+    if DirBuilder::new().mode(0o700).create(path).is_err() {
+        return;
+    }
+    let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
+    let given = File::options().read(true).custom_flags(flags).open(path).and_then(|directory| {
+        // Clients' operators are to reach the certificate in it, whatever the umask says.
+        directory.set_permissions(Permissions::from_mode(0o755))?;
+        fchown(&directory, Some(identity.uid), Some(identity.gid))
+    });
+    if let Err(why) = given {
+        warn!("cannot give {} to user {}: {why}", path.display(), identity.uid);
     }
 }
 
@@ -188,7 +207,8 @@ fn log_certificate(certificate: &Certificate) {
 }
 
 fn load_module(config: &Config) -> Result<Tokens, Failure> {
-    let (module, away) = Module::load_early(&config.pkcs11.lib_path)?;
+    let loaded = Module::load_early(&config.pkcs11.lib_path);
+    let (module, away) = loaded.map_err(|why| Failure(format!("{}: {why}", keys::LIB_PATH.path)))?;
     if let Some(why) = away {
         warn!(
             "PKCS#11 module {}: {why}\nhint: the HSM may be away, or the module's own configuration missing, wrong or not readable; \
@@ -209,7 +229,7 @@ fn load_module(config: &Config) -> Result<Tokens, Failure> {
     match module.tokens() {
         Ok(tokens) if tokens.iter().any(|token| token.initialized) => {
             for token in tokens.iter().filter(|token| token.initialized) {
-                info!("token {:?}, serial {:?}, slot {}", token.label, token.serial, token.slot_id);
+                info!("token {}, serial {}, slot {}", token.name(), token.serial, token.slot_id);
             }
         }
         Ok(_) => warn!("the module has no initialised token\nhint: one that is made or plugged in later will be found"),
@@ -305,7 +325,30 @@ impl<E: std::error::Error> From<E> for Failure {
     }
 }
 
+/// The messages of `text`, each with its hint: one record of the log for each thing that is wrong.
+fn records(text: &str) -> Vec<String> {
+    let mut records: Vec<String> = Vec::new();
+    for line in text.lines() {
+        match records.last_mut().filter(|_| line.starts_with("hint: ")) {
+            Some(record) => record.extend(["\n", line]),
+            None => records.push(line.to_owned()),
+        }
+    }
+    records
+}
+
 /// Puts before an error what it stands in the way of.
 fn because(what: impl fmt::Display) -> impl FnOnce(io::Error) -> Failure {
     move |why| Failure(format!("{what}: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logs_each_message_with_its_own_hint() {
+        assert_eq!(records("a: x\nhint: y\nb\nc\nhint: z"), ["a: x\nhint: y", "b", "c\nhint: z"]);
+        assert_eq!(records("hint: alone"), ["hint: alone"]);
+    }
 }

@@ -3,10 +3,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// The file, which goes when this is dropped.
+use crate::sys;
+
+/// The file, locked for as long as this process runs or one forked from it; it goes when this is dropped.
 #[derive(Debug)]
 pub struct PidFile {
     path: PathBuf,
@@ -14,16 +16,39 @@ pub struct PidFile {
 }
 
 impl PidFile {
-    /// Writes the number of this process to `path`, for everyone to read.
+    /// Opens or creates `path` and locks it. What is in it stays until [`PidFile::write`].
     ///
     /// # Errors
-    /// It cannot be written, or is a symbolic link: as root, it would write wherever someone else has it point.
-    pub fn write(path: &Path) -> io::Result<PidFile> {
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
-        file.set_permissions(PermissionsExt::from_mode(0o644))?;
-        writeln!(file, "{}", std::process::id())?;
-        Ok(PidFile { path: path.to_owned(), file })
+    /// Another process has it locked, it cannot be written, or it is a symbolic link: as root, the bridge would write wherever
+    /// someone else has it point.
+    pub fn claim(path: &Path) -> io::Result<PidFile> {
+        for _ in 0..TRIES {
+            let flags = libc::O_NOFOLLOW;
+            let file = OpenOptions::new().write(true).create(true).truncate(false).custom_flags(flags).open(path)?;
+            if !sys::lock(&file)? {
+                let hint = "hint: stop it first, or give this one a pid-file of its own";
+                let why = format!("it is held by another bridge\n{hint}");
+                return Err(io::Error::new(io::ErrorKind::ResourceBusy, why));
+            }
+            // Whoever had it locked until just now has removed it: the lock is on a file that nobody finds any more.
+            let locked = file.metadata()?.ino();
+            if fs::symlink_metadata(path).is_ok_and(|found| found.ino() == locked) {
+                return Ok(PidFile { path: path.to_owned(), file });
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::ResourceBusy, "it is replaced again and again"))
+    }
+
+    /// Writes the number of this process, for everyone to read.
+    pub fn write(&mut self) -> io::Result<()> {
+        self.file.set_permissions(PermissionsExt::from_mode(0o644))?;
+        self.file.set_len(0)?;
+        writeln!(self.file, "{}", std::process::id())
+    }
+
+    /// Leaves the file and its lock to a process that this one has forked.
+    pub fn leave(self) {
+        std::mem::forget(self);
     }
 }
 
@@ -35,6 +60,9 @@ impl Drop for PidFile {
         }
     }
 }
+
+/// How often to look again whether a file that was locked has its name still.
+const TRIES: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -50,7 +78,8 @@ mod tests {
     fn holds_the_number_while_it_is_there() {
         let path = place("number");
         fs::write(&path, "an older and longer one").unwrap();
-        let file = PidFile::write(&path).unwrap();
+        let mut file = PidFile::claim(&path).unwrap();
+        file.write().unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o644);
         drop(file);
@@ -61,8 +90,21 @@ mod tests {
     fn refuses_to_write_through_a_symbolic_link() {
         let (path, aim) = (place("link"), place("aim"));
         std::os::unix::fs::symlink(&aim, &path).unwrap();
-        assert!(PidFile::write(&path).is_err());
+        assert!(PidFile::claim(&path).is_err());
         fs::remove_file(&path).unwrap();
         assert!(!aim.exists());
+    }
+
+    #[test]
+    fn refuses_a_file_that_another_holds_and_leaves_it_as_it_is() {
+        let path = place("held");
+        let mut file = PidFile::claim(&path).unwrap();
+        file.write().unwrap();
+        let why = PidFile::claim(&path).unwrap_err().to_string();
+        assert!(why.starts_with("it is held by another bridge\nhint: "), "{why}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
+        drop(file);
+        drop(PidFile::claim(&path).unwrap());
+        assert!(!path.exists());
     }
 }

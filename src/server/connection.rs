@@ -7,7 +7,7 @@ use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
 use log::{Level, debug, log};
-use rustls::ServerConnection;
+use rustls::{PeerIncompatible, ServerConnection};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::Shared;
@@ -282,6 +282,11 @@ impl fmt::Display for End {
             Self::Refused(error) => write!(f, "refused: {error}"),
             Self::SlowRequest => write!(f, "closed: request not complete within request-timeout"),
             Self::Stopping => write!(f, "closed: the server stops"),
+            Self::Tls(rustls::Error::PeerIncompatible(
+                PeerIncompatible::SupportedVersionsExtensionRequired | PeerIncompatible::Tls12NotOfferedOrEnabled,
+            )) => {
+                write!(f, "TLS: the client offers neither TLS 1.3 nor what server.tls.min-version allows beside it")
+            }
             Self::Tls(error) => write!(f, "TLS: {error}"),
             Self::Unanswered(error) if error.kind() == ErrorKind::TimedOut => {
                 write!(f, "closed: response not taken within write-timeout")

@@ -61,15 +61,40 @@ impl Pair {
 
 /// Reads a certificate chain and its key.
 pub(super) fn read(cert_path: &Path, key_path: &Path) -> Result<Pair, Error> {
-    let certificates = fs::read(cert_path).map_err(|error| Error::Read(cert_path.into(), error))?;
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(&certificates)
-        .collect::<Result<_, _>>()
-        .map_err(|error| Error::BadPem(cert_path.into(), error))?;
-    if chain.is_empty() {
-        return Err(Error::NoCertificate(cert_path.into(), PrivateKeyDer::from_pem_slice(&certificates).is_ok()));
+    Pair::new(chain(cert_path)?, key(key_path)?, cert_path, key_path)
+}
+
+/// The same for the files that the configuration names: all that is wrong is told at once, each with its key.
+pub(super) fn read_configured(cert_path: &Path, key_path: &Path) -> Result<Pair, Error> {
+    match (chain(cert_path), key(key_path)) {
+        (Ok(chain), Ok(key)) => {
+            Pair::new(chain, key, cert_path, key_path).map_err(|error| Error::Configured(vec![(TABLE, error)]))
+        }
+        (chain, key) => {
+            let errors = [(CERT_PATH, chain.err()), (KEY_PATH, key.err())];
+            Err(Error::Configured(errors.into_iter().filter_map(|(key, error)| Some((key, error?))).collect()))
+        }
     }
-    let key = fs::read(key_path).map_err(|error| Error::Read(key_path.into(), error))?;
-    Pair::new(chain, private_key(&Zeroizing::new(key), key_path)?, cert_path, key_path)
+}
+
+const TABLE: &str = "server.identity";
+const CERT_PATH: &str = "server.identity.cert-path";
+const KEY_PATH: &str = "server.identity.key-path";
+
+fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let pem = fs::read(path).map_err(|error| Error::Read(path.into(), error))?;
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<_, _>>()
+        .map_err(|error| Error::BadPem(path.into(), error))?;
+    if chain.is_empty() {
+        return Err(Error::NoCertificate(path.into(), PrivateKeyDer::from_pem_slice(&pem).is_ok()));
+    }
+    Ok(chain)
+}
+
+fn key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
+    let pem = Zeroizing::new(fs::read(path).map_err(|error| Error::Read(path.into(), error))?);
+    private_key(&pem, path)
 }
 
 fn private_key(pem: &[u8], path: &Path) -> Result<PrivateKeyDer<'static>, Error> {

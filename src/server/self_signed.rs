@@ -68,6 +68,11 @@ pub(super) fn names(configured: &[String], listening: &[SocketAddr]) -> Result<V
     Ok(names)
 }
 
+/// Whether the server is reached by addresses that nobody has told a self-signed certificate of.
+pub(super) fn lacks_names(configured: &[String], listening: &[SocketAddr]) -> bool {
+    configured.is_empty() && listening.iter().any(|address| address.ip().to_canonical().is_unspecified())
+}
+
 fn host(name: &str) -> Result<ServerName<'static>, Error> {
     ServerName::try_from(name.to_owned()).map_err(|_| Error::Name(name.to_owned()))
 }
@@ -78,14 +83,14 @@ pub(super) fn kept(dir: &Path) -> Result<Option<Pair>, Error> {
     match fs::metadata(&cert_path) {
         Ok(_) => {}
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
-        Err(error) => return Err(Error::Read(cert_path, error)),
+        Err(error) => return Err(Error::Kept(dir.into(), Box::new(Error::Read(cert_path, error)))),
     }
     // The key is written first: if it is not there now, then it was taken away.
     match identity::read(&cert_path, &key_path) {
         Err(Error::Read(path, error)) if path == key_path && error.kind() == ErrorKind::NotFound => {
             Err(Error::KeyLost(cert_path, key_path))
         }
-        read => read.map(Some),
+        read => read.map(Some).map_err(|error| Error::Kept(dir.into(), Box::new(error))),
     }
 }
 
@@ -103,7 +108,7 @@ pub(super) fn make(names: &[ServerName<'_>]) -> Result<Pair, Error> {
 /// Should several processes do this at once, then all of them end up with the files that were first.
 pub(super) fn make_and_keep(dir: &Path, names: &[ServerName<'_>]) -> Result<io::Result<Pair>, Error> {
     let (cert_path, key_path) = paths(dir);
-    if let Err(error) = DirBuilder::new().recursive(true).mode(0o755).create(dir) {
+    if let Err(error) = make_dir(dir) {
         return Ok(Err(error));
     }
     if !key_path.exists() {
@@ -112,13 +117,24 @@ pub(super) fn make_and_keep(dir: &Path, names: &[ServerName<'_>]) -> Result<io::
             return Ok(Err(error));
         }
     }
-    let pem = fs::read_to_string(&key_path).map_err(|error| Error::Read(key_path.clone(), error))?;
+    let unreadable = |error| Error::Kept(dir.into(), Box::new(Error::Read(key_path.clone(), error)));
+    let pem = fs::read_to_string(&key_path).map_err(unreadable)?;
     let key = KeyPair::from_pem(&Zeroizing::new(pem))
-        .map_err(|error| Error::Make(format!("{}: {error}", key_path.display())))?;
+        .map_err(|error| Error::Kept(dir.into(), Box::new(Error::Make(format!("{}: {error}", key_path.display())))))?;
     if let Err(error) = keep(dir, CERTIFICATE, 0o644, certify(&key, names, now())?.pem().as_bytes()) {
         return Ok(Err(error));
     }
     identity::read(&cert_path, &key_path).map(Ok)
+}
+
+/// Makes `dir` unless it is there.
+fn make_dir(dir: &Path) -> io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new().recursive(true).mode(0o755).create(dir)?;
+    // As for the certificate in it.
+    fs::set_permissions(dir, Permissions::from_mode(0o755))
 }
 
 /// Certifies `key`; `now` is the time since 1970.
@@ -216,6 +232,14 @@ mod tests {
         let names = text(&names(&[], &["[::]:5696".parse().unwrap()]).unwrap());
         assert!(names.contains(&"::1".to_owned()) && names.contains(&"127.0.0.1".to_owned()));
         assert!(!names.contains(&"::".to_owned()));
+    }
+
+    #[test]
+    fn names_have_to_be_told_where_every_address_is_listened_on() {
+        let all = ["0.0.0.0:5696".parse().unwrap()];
+        assert!(lacks_names(&[], &all) && lacks_names(&[], &["[::]:5696".parse().unwrap()]));
+        assert!(!lacks_names(&["hsm.example.org".to_owned()], &all));
+        assert!(!lacks_names(&[], &["192.0.2.1:5696".parse().unwrap()]));
     }
 
     #[test]

@@ -102,7 +102,10 @@ pub fn load(settings: &Settings, listening: &[SocketAddr]) -> Result<Tls, Error>
     let names = self_signed::names(&settings.names, listening)?;
     let (pair, certificate) = match existing(settings, &names)? {
         Some(existing) => existing,
-        None => make(&settings.state_dir, &names)?,
+        None => {
+            warn_of_lacking_names(settings, listening);
+            make(&settings.state_dir, &names)?
+        }
     };
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(settings.min_version.and_later())
@@ -120,13 +123,26 @@ pub fn load(settings: &Settings, listening: &[SocketAddr]) -> Result<Tls, Error>
 /// As [`load`].
 pub fn check(settings: &Settings, listening: &[SocketAddr]) -> Result<Option<Certificate>, Error> {
     let names = self_signed::names(&settings.names, listening)?;
-    Ok(existing(settings, &names)?.map(|(_, certificate)| certificate))
+    let existing = existing(settings, &names)?;
+    if existing.is_none() {
+        warn_of_lacking_names(settings, listening);
+    }
+    Ok(existing.map(|(_, certificate)| certificate))
+}
+
+fn warn_of_lacking_names(settings: &Settings, listening: &[SocketAddr]) {
+    if self_signed::lacks_names(&settings.names, listening) {
+        warn!(
+            "the self-signed certificate is for this host's own name and the loopback addresses only, while every address is \
+             listened on\nhint: server.tls.names holds the names and addresses that clients use"
+        );
+    }
 }
 
 /// The configured pair, or the kept one if there is one.
 fn existing(settings: &Settings, names: &[ServerName<'_>]) -> Result<Option<(Pair, Certificate)>, Error> {
     if let Some(Identity { cert_path, key_path }) = &settings.identity {
-        let pair = identity::read(cert_path, key_path)?;
+        let pair = identity::read_configured(cert_path, key_path)?;
         for remark in identity::remarks(&pair, key_path) {
             warn!("certificate {}: {remark}", cert_path.display());
         }
@@ -166,16 +182,21 @@ fn make(dir: &Path, names: &[ServerName<'_>]) -> Result<(Pair, Certificate), Err
             Ok((pair, certificate))
         }
         Err(error) => {
-            warn!(
-                "cannot keep a certificate in {}: {error}\nhint: it will be another one at each start, which clients cannot \
-                 pin; make the directory writable, or configure a certificate",
-                dir.display()
-            );
+            warn!("{}", unkept(dir, &error));
             let pair = self_signed::make(names)?;
             let certificate = describe(&pair, None, Origin::Unkept);
             Ok((pair, certificate))
         }
     }
+}
+
+/// What to say of a state directory that cannot hold a certificate.
+pub fn unkept(dir: &Path, why: &io::Error) -> String {
+    format!(
+        "cannot keep a certificate in {}: {why}\nhint: it will be another one at each start, which clients cannot pin; make the \
+         directory writable, or configure a certificate",
+        dir.display()
+    )
 }
 
 fn describe(pair: &Pair, path: Option<&Path>, origin: Origin) -> Certificate {
@@ -191,8 +212,12 @@ pub enum Error {
     BadKey(PathBuf, rustls::Error),
     /// The file's PEM armour is broken.
     BadPem(PathBuf, rustls::pki_types::pem::Error),
+    /// The configured files are not right: keys of the configuration, at least one, and what is wrong with each.
+    Configured(Vec<(&'static str, Error)>),
     /// The private key is encrypted.
     EncryptedKey(PathBuf),
+    /// What is kept in the state directory is not right.
+    Kept(PathBuf, Box<Error>),
     /// There is a kept certificate (the first) without its key (the second).
     KeyLost(PathBuf, PathBuf),
     /// A certificate could not be made.
@@ -223,6 +248,10 @@ impl fmt::Display for Error {
                 path.display()
             ),
             Self::BadPem(path, error) => write!(f, "{} is not sound PEM: {error}", path.display()),
+            Self::Configured(errors) => {
+                let lines: Vec<_> = errors.iter().map(|(key, error)| format!("{key}: {error}")).collect();
+                write!(f, "{}", lines.join("\n"))
+            }
             Self::EncryptedKey(path) => write!(
                 f,
                 "the private key in {} is encrypted\nhint: the bridge starts unattended; keep the key in a file that only \
@@ -235,6 +264,21 @@ impl fmt::Display for Error {
                 cert_path.display(),
                 key_path.display()
             ),
+            Self::Kept(dir, error) => {
+                let (cert_path, key_path) = self_signed::paths(dir);
+                let text = error.to_string();
+                let or = match **error {
+                    Self::Read(..) => "let the bridge's user read it; or, ",
+                    _ => "",
+                };
+                write!(
+                    f,
+                    "{}\nhint: {or}to have a new pair made, which clients then have to trust anew, delete {} and {}",
+                    text.lines().next().unwrap_or_default(),
+                    cert_path.display(),
+                    key_path.display()
+                )
+            }
             Self::Make(error) => write!(f, "cannot make a self-signed certificate: {error}"),
             Self::Mismatch(cert_path, key_path) => {
                 write!(f, "the certificate in {} is not that of the key in {}", cert_path.display(), key_path.display())
@@ -258,6 +302,7 @@ impl std::error::Error for Error {
             Self::BadCertificate(_, error) | Self::BadKey(_, error) | Self::Tls(error) => Some(error),
             Self::BadPem(_, error) => Some(error),
             Self::Read(_, error) => Some(error),
+            Self::Kept(_, error) => Some(error.as_ref()),
             _ => None,
         }
     }

@@ -130,8 +130,13 @@ fn does_not_replace_a_certificate_whose_key_is_lost_or_another() {
     let (_, other_key) = pem_files(dir.path(), "other");
     fs::copy(&other_key, dir.path().join("server.key")).unwrap();
     let error = load(&in_dir(dir.path()), LISTENING).unwrap_err();
-    assert!(matches!(error, Error::Mismatch(..)), "{error}");
+    let Error::Kept(_, inner) = &error else { panic!("{error}") };
+    assert!(matches!(**inner, Error::Mismatch(..)) && error.to_string().contains("\nhint: to have a new pair made"));
     fs::remove_file(dir.path().join("server.key")).unwrap();
+    fs::create_dir(dir.path().join("server.key")).unwrap();
+    let error = load(&in_dir(dir.path()), LISTENING).unwrap_err();
+    assert!(error.to_string().contains("\nhint: let the bridge's user read it; or, to have"), "{error}");
+    fs::remove_dir(dir.path().join("server.key")).unwrap();
     let error = load(&in_dir(dir.path()), LISTENING).unwrap_err();
     assert!(matches!(error, Error::KeyLost(..)) && error.to_string().contains("\nhint: "), "{error}");
 }
@@ -221,8 +226,13 @@ fn says_what_is_wrong_with_the_files() {
         let settings = configured(cert_path, key_path);
         let wanted = wanted.replace("CERT", cert_path.to_str().unwrap()).replace("KEY", key_path.to_str().unwrap());
         let error = load(&settings, LISTENING).unwrap_err().to_string();
-        assert!(error.starts_with(&wanted), "{error:?} is not {wanted:?}");
+        let (key, what) = error.split_once(": ").unwrap();
+        assert!(key.starts_with("server.identity"), "{error}");
+        assert!(what.starts_with(&wanted), "{error:?} is not {wanted:?}");
         assert_eq!(check(&settings, LISTENING).unwrap_err().to_string(), error);
     }
+    let both = load(&configured(&missing, &empty), LISTENING).unwrap_err().to_string();
+    let keys: Vec<_> = both.lines().map(|line| line.split_once(": ").unwrap().0).collect();
+    assert_eq!(keys, ["server.identity.cert-path", "server.identity.key-path"]);
     assert_eq!(check(&configured(&cert, &key), LISTENING).unwrap().unwrap().origin, Origin::Configured);
 }
