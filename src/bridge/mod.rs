@@ -13,5 +13,6 @@ mod op;
 mod reason;
 mod service;
 
+pub use crate::pkcs11::on_overdue;
 pub use op::OPERATIONS;
 pub use service::{After, Bridge, Peer, Service, Settings};
