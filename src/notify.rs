@@ -6,11 +6,24 @@ use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
 
 /// It serves from now on.
 pub const READY: &str = "READY=1";
 /// It has begun to stop.
 pub const STOPPING: &str = "STOPPING=1";
+
+/// It is well: to be said at least as often as [`watchdog`] says.
+pub const WATCHDOG: &str = "WATCHDOG=1";
+
+/// How often the service manager wants to hear that this process is well, if it does. sd_watchdog_enabled(3)
+pub fn watchdog() -> Option<Duration> {
+    let number = |name| std::env::var(name).ok()?.parse::<u64>().ok();
+    if number("WATCHDOG_PID").is_some_and(|pid| pid != u64::from(std::process::id())) {
+        return None;
+    }
+    number("WATCHDOG_USEC").filter(|usec| *usec > 0).map(Duration::from_micros)
+}
 
 /// Whether a service manager waits for news of this process.
 pub fn is_expected() -> bool {

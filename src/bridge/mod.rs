@@ -14,6 +14,7 @@ mod reason;
 mod service;
 
 // For the fuzzer: what reads and writes bytes that others make and read.
+pub use crate::pkcs11::on_overdue;
 #[doc(hidden)]
 pub use der::{ecdsa_halves, ecdsa_signature, subject_public_key_info};
 pub use op::{OPERATIONS, Offered};

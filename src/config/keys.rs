@@ -77,6 +77,8 @@ pub const LIB_PATH: Text = Text { path: "pkcs11.lib-path", default: None };
 pub const MAX_SESSIONS: Number = plain("pkcs11.max-sessions", 64, 1, 65_535);
 /// How long a request waits for a free session.
 pub const SESSION_TIMEOUT: Number = seconds("pkcs11.session-timeout", 10, 1, 3600);
+/// How long a request may wait for the module.
+pub const CALL_TIMEOUT: Number = seconds("pkcs11.call-timeout", 20, 1, 3600);
 /// The length of a new key's CKA_ID.
 pub const ID_LENGTH: Number = Number { unit: Unit::Bytes, ..plain("pkcs11.id-length", 20, 1, 64) };
 
@@ -173,6 +175,7 @@ pub fn all() -> Vec<Key> {
         LIB_PATH.key(),
         MAX_SESSIONS.key(),
         SESSION_TIMEOUT.key(),
+        CALL_TIMEOUT.key(),
         ID_LENGTH.key(),
         ADDR.key(),
         MAX_CONNECTIONS.key(),
@@ -263,6 +266,7 @@ mod tests {
         for number in [
             MAX_SESSIONS,
             SESSION_TIMEOUT,
+            CALL_TIMEOUT,
             ID_LENGTH,
             MAX_CONNECTIONS,
             MAX_REQUEST_SIZE,

@@ -169,6 +169,7 @@ pub fn judge(path: &Path, text: &str, overrides: &Overrides, state_directory: Op
             lib_path: w.module(&keys::LIB_PATH).unwrap_or_default(),
             max_sessions: w.number(&keys::MAX_SESSIONS),
             session_timeout: w.seconds(&keys::SESSION_TIMEOUT),
+            call_timeout: w.seconds(&keys::CALL_TIMEOUT),
         },
         server: server_settings(w),
         tls: tls::Settings {

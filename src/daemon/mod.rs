@@ -3,6 +3,7 @@
 
 mod background;
 mod pid_file;
+mod watchdog;
 
 use std::fmt;
 use std::fs::{DirBuilder, File, Permissions};
@@ -97,6 +98,8 @@ fn serve(path: &Path, overrides: &Overrides, audience: &mut Audience) -> Result<
     if let Some(starter) = audience.starter.take() {
         starter.serves();
     }
+
+    watchdog::start(&bridge);
 
     wait_for_stop(&signals)?;
     stop(signals, running, &bridge);

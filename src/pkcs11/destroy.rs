@@ -8,6 +8,7 @@ use super::fault::Fault;
 use super::key::{Class, Hex};
 use super::object;
 use super::token::Token;
+use super::watch;
 
 impl Token {
     /// Destroys an object. On some tokens the other half of a key pair goes with it.
@@ -16,6 +17,7 @@ impl Token {
     /// [`Error::NotFound`], also if it was gone before this could destroy it; [`Error::Ambiguous`];
     /// [`Error::Unsettled`] if the HSM failed meanwhile; a failure of the module.
     pub fn destroy(&self, class: Class, id: &[u8]) -> Result<(), Error> {
+        let _stay = watch::stay();
         let _change = self.change();
         let mut again = true;
         let result = loop {

@@ -16,6 +16,7 @@ use super::ladder::{Lesson, descend};
 use super::object;
 use super::template::{Family, is_as_asked, plan, templates};
 use super::token::{Seat, Token};
+use super::watch;
 
 /// Ids of fewer bytes are looked for before they are used: chance may well have given them away already.
 const SURELY_NEW: usize = 8;
@@ -39,6 +40,7 @@ impl Token {
     /// private key that is neither sensitive nor bound to the token; [`Error::Unsettled`] if the HSM failed meanwhile; what the
     /// module says to the fullest template.
     pub fn generate_key_pair(&self, spec: &KeyPairSpec<'_>) -> Result<KeyPair, Error> {
+        let _stay = watch::stay();
         let mut learnt = self.change();
         let mut again = true;
         loop {

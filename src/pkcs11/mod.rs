@@ -28,6 +28,7 @@ mod slot;
 mod template;
 mod token;
 mod tokens;
+mod watch;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -44,6 +45,7 @@ pub use rv::rv_name;
 pub use slot::TokenInfo;
 pub use token::Token;
 pub use tokens::Tokens;
+pub use watch::{Rescue, on_overdue};
 
 /// Which module, and how much of it may be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +57,8 @@ pub struct Settings {
     pub max_sessions: u32,
     /// How long a request waits for a session when all are lent.
     pub session_timeout: Duration,
+    /// How long a request may wait for the module before its client is told.
+    pub call_timeout: Duration,
 }
 
 impl Settings {
@@ -64,8 +68,16 @@ impl Settings {
     /// Default of [`Self::session_timeout`].
     pub const DEFAULT_SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 
+    /// Default of [`Self::call_timeout`]: below the 30 s that the first client waits for an answer.
+    pub const DEFAULT_CALL_TIMEOUT: Duration = Duration::from_secs(20);
+
     /// The defaults, for the module at `lib_path`.
     pub fn new(lib_path: PathBuf) -> Self {
-        Self { lib_path, max_sessions: Self::DEFAULT_MAX_SESSIONS, session_timeout: Self::DEFAULT_SESSION_TIMEOUT }
+        Self {
+            lib_path,
+            max_sessions: Self::DEFAULT_MAX_SESSIONS,
+            session_timeout: Self::DEFAULT_SESSION_TIMEOUT,
+            call_timeout: Self::DEFAULT_CALL_TIMEOUT,
+        }
     }
 }

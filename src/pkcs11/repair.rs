@@ -18,6 +18,7 @@ use super::module::Inside;
 use super::object;
 use super::slot::{self, TokenInfo};
 use super::token::{Seat, Token};
+use super::watch;
 
 /// How often a token that is away is looked for.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -38,6 +39,7 @@ impl Token {
         mut work: impl FnMut(&mut Seat) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let mut tried = Vec::new();
+        let _stay = watch::stay();
         loop {
             self.health.check()?;
             let mut repairs = self.health.repairs();
@@ -60,7 +62,9 @@ impl Token {
                 result = Err(error);
             }
         }
+        let late = watch::answered();
         match &result {
+            _ if late => lent.loan.discard(),
             Err(error) if error.fault() == Fault::Session => lent.loan.forget(),
             Err(error) if error.is_failed_call() => lent.loan.discard(),
             _ => {}
@@ -166,6 +170,13 @@ impl Token {
             self.try_out(&seat.session)?;
         }
         Ok(seat)
+    }
+
+    /// Has the token answer something.
+    pub(super) fn ask(&self) {
+        if let Err(error) = self.run(|seat| self.try_out(&seat.session)) {
+            log::debug!("token {}: {error}", self.info().name());
+        }
     }
 
     /// Tells an HSM in trouble from a request that it has no better word for. The states of sessions do not: YubiHSM says that

@@ -23,6 +23,7 @@ use super::module::{Inside, Library};
 use super::object;
 use super::pool::{Loan, Pool};
 use super::slot::TokenInfo;
+use super::watch;
 
 /// Bytes of random asked for in one call: some tokens refuse more.
 const RANDOM_AT_ONCE: usize = 1024;
@@ -136,6 +137,7 @@ impl Token {
     /// # Errors
     /// [`Error::NotTaken`] if the token keeps another label than this one, else as [`Self::label`].
     pub fn rename(&self, class: Class, id: &[u8], label: &str) -> Result<(), Error> {
+        let _stay = watch::stay();
         let _change = self.change();
         self.run(|seat| {
             // Found anew: with a stale handle another object might be renamed.

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Settings;
 use super::error::Error;
@@ -11,6 +11,7 @@ use super::gate::{Pin, Refusal};
 use super::module::{Library, Module, ModuleInfo};
 use super::slot::{self, Ambiguous, TokenInfo};
 use super::token::Token;
+use super::watch::{self, Watch};
 
 /// How long the end waits for calls that are still inside the module.
 const FINALIZE_WAIT: Duration = Duration::from_secs(5);
@@ -25,6 +26,8 @@ pub struct Tokens {
     search: Mutex<()>,
     /// Never held during a call to the module, so that the end does not wait for one that hangs.
     found: Mutex<Found>,
+    /// Since when no call comes back, though some should have.
+    stuck: Arc<Mutex<Option<Instant>>>,
     library: Arc<Library>,
 }
 
@@ -41,7 +44,21 @@ const NAMES: usize = 256;
 impl Tokens {
     /// Serves the tokens of `module`.
     pub fn new(module: Module, settings: &Settings) -> Self {
+        let stuck = Arc::new(Mutex::new(None));
+        let (known, library, mut watch) =
+            (Arc::downgrade(&stuck), Arc::downgrade(&module.library), Watch::new(settings.call_timeout));
+        watch::every_tick(move || {
+            let Some(known) = known.upgrade() else { return false };
+            let stuck = watch.look();
+            *known.lock().unwrap_or_else(PoisonError::into_inner) = stuck;
+            let Some(library) = library.upgrade().filter(|library| !library.is_closed()) else { return false };
+            if stuck.is_some_and(|since| since.elapsed() >= watch::ASK_AFTER) {
+                library.ask();
+            }
+            true
+        });
         Self {
+            stuck,
             max_sessions: settings.max_sessions,
             session_timeout: settings.session_timeout,
             names: RwLock::default(),
@@ -54,6 +71,12 @@ impl Tokens {
     /// What the module says of itself.
     pub fn module(&self) -> &ModuleInfo {
         self.library.info()
+    }
+
+    /// For how long calls have been overdue without a single other one coming back; `None` while the module answers, or nobody
+    /// asks it.
+    pub fn stuck_for(&self) -> Option<Duration> {
+        self.stuck.lock().unwrap_or_else(PoisonError::into_inner).map(|since| since.elapsed())
     }
 
     /// The tokens that are there now. One whose description cannot be read is left out, with a warning.
@@ -75,6 +98,7 @@ impl Tokens {
         if self.library.is_closed() {
             return Err(Refusal::Unavailable(Error::Closed));
         }
+        let _stay = watch::stay();
         let known = self.names.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
         if let Some(token) = known.filter(|token| !token.is_replaced()) {
             return token.admit(pin).map(|()| token);

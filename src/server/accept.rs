@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use log::{debug, error, info, warn};
 
 use super::{Shared, connection};
-use crate::bridge::Peer;
+use crate::bridge::{self, Peer};
 
 /// Stack of a connection's thread, in bytes. A vendor's library runs on it, written for the stacks that its other users give
 /// it: 1 MiB is what Java's threads have, on which such libraries are used every day. What is not touched costs addresses
@@ -73,12 +73,18 @@ fn welcome(socket: TcpStream, address: SocketAddr, shared: &Arc<Shared>) -> io::
     let shared = Arc::clone(shared);
     let thread = thread::Builder::new().name(peer.address.to_string()).stack_size(STACK_SIZE);
     thread.spawn(move || {
+        // The thread cannot be called back from a module that hangs; its client is not kept waiting with it.
+        let waiting = Arc::clone(&open);
+        let rescue = bridge::on_overdue(move || {
+            let _ = waiting.socket.shutdown(Shutdown::Both);
+        });
         // A bug costs the connection that met it. What was half done with is gone with the connection; the service's own
         // state is the service's to keep whole.
         if catch_unwind(AssertUnwindSafe(|| connection::serve(&open, &peer, &shared))).is_err() {
             error!("{}: closed by a bug in this program (a panic)", peer.address);
         }
         // Whoever waits for the place to be free finds the service let go of and the socket closed.
+        drop(rescue);
         drop(shared);
         drop(open);
         drop(place);

@@ -1,10 +1,11 @@
 //! What is lost behind the bridge's back, and made anew without anybody noticing.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cascade_hsm_bridge::pkcs11::{Class, Curve, Error, Filter, KeyKind, Module, Refusal, Settings, Tokens};
+use cascade_hsm_bridge::pkcs11::{Class, Curve, Error, Filter, KeyKind, Module, Refusal, Settings, Tokens, on_overdue};
 use cryptoki::error::RvError;
 use cryptoki::mechanism::Mechanism;
 
@@ -239,5 +240,70 @@ fn a_token_with_one_session_is_repaired_too() {
         }
         bench.happen("logout");
         token.sign(&pair.private, &Mechanism::Ecdsa, &sha256(b"data")).unwrap();
+    });
+}
+
+#[test]
+fn a_call_that_hangs_costs_its_client_and_its_session_and_nobody_else() {
+    on_faulty("repair::a_call_that_hangs_costs_its_client_and_its_session_and_nobody_else", |bench| {
+        let settings = Settings { call_timeout: Duration::from_secs(1), ..Settings::new(bench.module.clone()) };
+        let tokens = Tokens::new(Module::load(&settings.lib_path).unwrap(), &settings);
+        let token = admit(&tokens, "one", PIN).unwrap();
+        let pair = make(&token, KeyKind::Ec(Curve::P256)).unwrap();
+        let sign = || token.sign(&pair.private, &Mechanism::Ecdsa, &sha256(b"data"));
+        bench.play("[[fault]]\nfunction = \"C_SignInit\"\nhang = true\nnext = 1\n");
+        let rescued = Arc::new(AtomicUsize::new(0));
+        thread::scope(|scope| {
+            let stuck = scope.spawn(|| {
+                let rescued = Arc::clone(&rescued);
+                let _rescue = on_overdue(move || {
+                    rescued.fetch_add(1, Ordering::SeqCst);
+                });
+                sign().map(drop)
+            });
+            until("the client is told", || rescued.load(Ordering::SeqCst) == 1);
+            assert!(!stuck.is_finished());
+            for _ in 0..10 {
+                sign().unwrap();
+            }
+            // Nobody signs, but the module answers when it is asked.
+            for _ in 0..10 {
+                thread::sleep(Duration::from_millis(300));
+                assert!(tokens.stuck_for().is_none_or(|stuck| stuck < Duration::from_secs(20)));
+            }
+            bench.play("");
+            stuck.join().unwrap().unwrap();
+        });
+        assert_eq!(rescued.load(Ordering::SeqCst), 1);
+        until("nothing is stuck", || tokens.stuck_for().is_none());
+        bench.happen("jam");
+        thread::scope(|scope| {
+            let stuck = scope.spawn(|| sign().map(drop));
+            until("all is stuck", || tokens.stuck_for().is_some_and(|stuck| stuck > Duration::from_secs(4)));
+            bench.play("[events]\nnumber = 99\ndo = \"unjam\"\n");
+            stuck.join().unwrap().unwrap();
+        });
+    });
+}
+
+#[test]
+fn a_token_that_allows_one_session_serves_many() {
+    on_faulty("repair::a_token_that_allows_one_session_serves_many", |bench| {
+        for says in ["max-sessions = 1", "max-sessions = 1\nsays-max-sessions = 0"] {
+            bench.play(&format!("[token]\n{says}\n"));
+            let tokens = bench.tokens();
+            let token = admit(&tokens, "one", PIN).unwrap();
+            let pair = make(&token, KeyKind::Ec(Curve::P256)).unwrap();
+            thread::scope(|scope| {
+                for _ in 0..8 {
+                    scope.spawn(|| {
+                        for _ in 0..20 {
+                            token.sign(&pair.private, &Mechanism::Ecdsa, &sha256(b"data")).unwrap();
+                        }
+                    });
+                }
+            });
+            tokens.finalize();
+        }
     });
 }

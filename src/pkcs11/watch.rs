@@ -1,0 +1,154 @@
+//! Calls into the module that do not return: noticed at a deadline, so that somebody else can speak for the thread that waits.
+#![forbid(unsafe_code)]
+
+use std::cell::OnceCell;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How often the time is looked at: a deadline is kept to within this.
+pub(super) const TICK: Duration = Duration::from_millis(100);
+
+/// After so long without an answer the module is asked something, since it may only be that nobody else does.
+pub(super) const ASK_AFTER: Duration = Duration::from_secs(2);
+
+/// Ticks since the first watch began, from 1: threads read it instead of the clock.
+static NOW: AtomicU64 = AtomicU64::new(1);
+
+/// Everyone who ever was in a call and whose thread still runs.
+static STAYS: Mutex<Vec<Weak<Stay>>> = Mutex::new(Vec::new());
+
+thread_local! {
+    static MINE: OnceCell<Arc<Stay>> = const { OnceCell::new() };
+}
+
+/// One thread's time with the module.
+#[derive(Default)]
+struct Stay {
+    /// The tick it began at; 0 outside.
+    since: AtomicU64,
+    overdue: AtomicBool,
+    /// Calls that came back, whatever they said.
+    answers: AtomicU64,
+    rescue: Mutex<Option<Box<dyn Fn() + Send>>>,
+}
+
+/// A thread's time with the module; nested ones belong to the first.
+pub(super) struct Guard(Option<Arc<Stay>>);
+
+/// From now on this thread waits for the module, or for others that do.
+pub(super) fn stay() -> Guard {
+    let mine = mine();
+    if mine.since.load(Ordering::Relaxed) != 0 {
+        return Guard(None);
+    }
+    mine.since.store(NOW.load(Ordering::Relaxed), Ordering::Release);
+    Guard(Some(mine))
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(stay) = &self.0 {
+            stay.since.store(0, Ordering::Release);
+        }
+    }
+}
+
+/// The module answered this thread. Whether that was too late.
+pub(super) fn answered() -> bool {
+    let mine = mine();
+    mine.answers.fetch_add(1, Ordering::Relaxed);
+    mine.overdue.load(Ordering::Relaxed)
+}
+
+/// Has `rescue` called, by another thread, when a call of this thread does not return in time: for as long as the guard is
+/// kept.
+pub fn on_overdue(rescue: impl Fn() + Send + 'static) -> Rescue {
+    *lock(&mine().rescue) = Some(Box::new(rescue));
+    Rescue
+}
+
+/// See [`on_overdue`].
+pub struct Rescue;
+
+impl Drop for Rescue {
+    fn drop(&mut self) {
+        *lock(&mine().rescue) = None;
+    }
+}
+
+fn mine() -> Arc<Stay> {
+    MINE.with(|mine| {
+        Arc::clone(mine.get_or_init(|| {
+            let stay = Arc::new(Stay::default());
+            lock(&STAYS).push(Arc::downgrade(&stay));
+            stay
+        }))
+    })
+}
+
+/// What the supervisor knows.
+pub(super) struct Watch {
+    allowed: u64,
+    answers: u64,
+    stuck: Option<Instant>,
+}
+
+impl Watch {
+    pub(super) fn new(allowed: Duration) -> Self {
+        let ticks = allowed.as_millis().div_ceil(TICK.as_millis());
+        Self { allowed: u64::try_from(ticks).unwrap_or(u64::MAX), answers: 0, stuck: None }
+    }
+
+    /// To be called every [`TICK`]. Since when calls are overdue and none has come back.
+    pub(super) fn look(&mut self) -> Option<Instant> {
+        let now = NOW.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        let stays: Vec<_> = {
+            let mut stays = lock(&STAYS);
+            stays.retain(|stay| stay.strong_count() > 0);
+            stays.iter().filter_map(Weak::upgrade).collect()
+        };
+        let (mut overdue, mut answers) = (false, 0_u64);
+        for stay in stays {
+            answers = answers.wrapping_add(stay.answers.load(Ordering::Relaxed));
+            let since = stay.since.load(Ordering::Acquire);
+            if since == 0 || now.saturating_sub(since) <= self.allowed {
+                stay.overdue.store(false, Ordering::Relaxed);
+                continue;
+            }
+            overdue = true;
+            if !stay.overdue.swap(true, Ordering::Relaxed) {
+                log::warn!("a call to the PKCS#11 module has not returned in time: its session counts as lost");
+                if let Some(rescue) = lock(&stay.rescue).as_ref() {
+                    rescue();
+                }
+            }
+        }
+        if !overdue || answers != self.answers {
+            self.stuck = None;
+        }
+        self.answers = answers;
+        if overdue {
+            self.stuck.get_or_insert_with(Instant::now);
+        }
+        self.stuck
+    }
+}
+
+/// Calls `look` every [`TICK`] until it says no.
+pub(super) fn every_tick(mut look: impl FnMut() -> bool + Send + 'static) {
+    let supervisor = thread::Builder::new().name("module-watch".to_owned());
+    let started = supervisor.spawn(move || {
+        while look() {
+            thread::sleep(TICK);
+        }
+    });
+    if let Err(error) = started {
+        log::warn!("no thread to watch the PKCS#11 module: {error}");
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
