@@ -8,6 +8,9 @@ use crate::ttlv::{Mark, Writer};
 /// longest kind and what is around them, so that no key is made that cannot be told of.
 const CHANGE_ROOM: usize = 512;
 
+/// Room for the answer to one more item that fails.
+const FAILURE_ROOM: usize = 512;
+
 /// A response that is being written.
 pub struct Response<'b> {
     writer: Writer<'b>,
@@ -85,8 +88,14 @@ impl<'b> Response<'b> {
             return Ok(());
         }
         let message =
-            format!("not done: of Maximum Response Size {}, {left} bytes are left for the answer", self.limit);
+            format!("not done: of the {} bytes that a response may have, {left} are left for the answer", self.limit);
         Err(Failure::new(ResultReason::RESPONSE_TOO_LARGE, message))
+    }
+
+    /// Whether there is no room for one more answer, not even for that of an item that fails. What follows is then not to be
+    /// begun, as if the client had asked to stop at an error: else a long batch could have a response of any size.
+    pub fn is_full(&self) -> bool {
+        self.limit.saturating_sub(self.size()) < FAILURE_ROOM
     }
 
     /// Ends the response.
@@ -107,7 +116,7 @@ impl<'b> Response<'b> {
         if size <= self.limit {
             return Ok(());
         }
-        let message = format!("done, but its response of {size} bytes is over Maximum Response Size {}", self.limit);
+        let message = format!("done, but a response of {size} bytes is larger than the {} allowed", self.limit);
         Err(Failure::new(ResultReason::RESPONSE_TOO_LARGE, message))
     }
 

@@ -1,6 +1,7 @@
 //! The accept loop: takes connections, gives each a place and a thread, and outlives whatever goes wrong with one of them.
 #![forbid(unsafe_code)]
 
+use std::hint::black_box;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,6 +18,10 @@ use crate::bridge::Peer;
 /// it: 1 MiB is what Java's threads have, on which such libraries are used every day. What is not touched costs addresses
 /// only, and a thousand of these still fit into those of a 32-bit machine.
 const STACK_SIZE: usize = 1024 * 1024;
+
+/// Memory that has to be left, beside the stack, before a new connection is taken, in bytes. A program ends when it gets none,
+/// so what is there is for the connections that are open: one request and answer of the default size, with their growth.
+const HEADROOM: usize = 4 * 1024 * 1024;
 
 /// Wait for others to give back the descriptors or memory that the system lacks.
 const SCARCITY_PAUSE: Duration = Duration::from_millis(100);
@@ -40,7 +45,7 @@ pub(super) fn run(listener: &TcpListener, address: SocketAddr, shared: &Arc<Shar
                         threadless.ends();
                     }
                     Err(error) if threadless.begins() => {
-                        warn!("no thread for a new connection, which is closed: {error}");
+                        warn!("no thread or memory for new connections, which are closed: {error}");
                     }
                     Err(_) => {}
                 }
@@ -67,15 +72,16 @@ pub(super) fn run(listener: &TcpListener, address: SocketAddr, shared: &Arc<Shar
 fn welcome(socket: TcpStream, address: SocketAddr, shared: &Arc<Shared>) -> io::Result<()> {
     // A listener for both families shows IPv4 addresses in IPv6 clothes.
     let peer = Peer { address: SocketAddr::new(address.ip().to_canonical(), address.port()) };
-    let Some((open, place)) = shared.places.take(socket) else {
+    let Some((open, place)) = shared.places.take(socket, address.ip()) else {
         return Ok(());
     };
+    memory_is_left()?;
     let shared = Arc::clone(shared);
     let thread = thread::Builder::new().name(peer.address.to_string()).stack_size(STACK_SIZE);
     thread.spawn(move || {
         // A bug costs the connection that met it. What was half done with is gone with the connection; the service's own
         // state is the service's to keep whole.
-        if catch_unwind(AssertUnwindSafe(|| connection::serve(&open, &peer, &shared))).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| connection::serve(&open, &place, &peer, &shared))).is_err() {
             error!("{}: closed by a bug in this program (a panic)", peer.address);
         }
         // Whoever waits for the place to be free finds the service let go of and the socket closed.
@@ -84,6 +90,15 @@ fn welcome(socket: TcpStream, address: SocketAddr, shared: &Arc<Shared>) -> io::
         drop(place);
     })?;
     Ok(())
+}
+
+/// Whether the process may still get [`HEADROOM`], by asking for it. It is given back untouched, so this costs addresses only.
+fn memory_is_left() -> io::Result<()> {
+    let mut headroom: Vec<u8> = Vec::new();
+    let asked = headroom.try_reserve_exact(HEADROOM);
+    // Else the compiler may take the allocation for one that nobody needs.
+    black_box(&headroom);
+    asked.map_err(|_| io::ErrorKind::OutOfMemory.into())
 }
 
 /// What an accept error means for those that follow.
