@@ -1,9 +1,9 @@
 //! The accept loop: takes connections, gives each a place and a thread, and outlives whatever goes wrong with one of them.
 #![forbid(unsafe_code)]
 
-use std::hint::black_box;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
@@ -13,15 +13,17 @@ use log::{debug, error, info, warn};
 
 use super::{Shared, connection};
 use crate::bridge::Peer;
+use crate::sys;
 
 /// Stack of a connection's thread, in bytes. A vendor's library runs on it, written for the stacks that its other users give
 /// it: 1 MiB is what Java's threads have, on which such libraries are used every day. What is not touched costs addresses
-/// only, and a thousand of these still fit into those of a 32-bit machine.
+/// only, and a thousand of these still fit into those of a 32-bit machine. Where memory runs out, it is this that a new connection
+/// does not get, while there still is enough for the small pieces that the open ones need.
 const STACK_SIZE: usize = 1024 * 1024;
 
-/// Memory that has to be left, beside the stack, before a new connection is taken, in bytes. A program ends when it gets none,
-/// so what is there is for the connections that are open: one request and answer of the default size, with their growth.
-const HEADROOM: usize = 4 * 1024 * 1024;
+/// Descriptors that new connections leave alone. Modules open files and sockets in the middle of a request, and take it for a key
+/// that is not there when they cannot (SoftHSM does); so these are for the connections that are open.
+const SPARE_DESCRIPTORS: u64 = 16;
 
 /// Wait for others to give back the descriptors or memory that the system lacks.
 const SCARCITY_PAUSE: Duration = Duration::from_millis(100);
@@ -45,7 +47,7 @@ pub(super) fn run(listener: &TcpListener, address: SocketAddr, shared: &Arc<Shar
                         threadless.ends();
                     }
                     Err(error) if threadless.begins() => {
-                        warn!("no thread or memory for new connections, which are closed: {error}");
+                        warn!("no room in this process for new connections, which are closed: {error}");
                     }
                     Err(_) => {}
                 }
@@ -72,10 +74,10 @@ pub(super) fn run(listener: &TcpListener, address: SocketAddr, shared: &Arc<Shar
 fn welcome(socket: TcpStream, address: SocketAddr, shared: &Arc<Shared>) -> io::Result<()> {
     // A listener for both families shows IPv4 addresses in IPv6 clothes.
     let peer = Peer { address: SocketAddr::new(address.ip().to_canonical(), address.port()) };
+    descriptors_are_left(&socket)?;
     let Some((open, place)) = shared.places.take(socket, address.ip()) else {
         return Ok(());
     };
-    memory_is_left()?;
     let shared = Arc::clone(shared);
     let thread = thread::Builder::new().name(peer.address.to_string()).stack_size(STACK_SIZE);
     thread.spawn(move || {
@@ -92,13 +94,14 @@ fn welcome(socket: TcpStream, address: SocketAddr, shared: &Arc<Shared>) -> io::
     Ok(())
 }
 
-/// Whether the process may still get [`HEADROOM`], by asking for it. It is given back untouched, so this costs addresses only.
-fn memory_is_left() -> io::Result<()> {
-    let mut headroom: Vec<u8> = Vec::new();
-    let asked = headroom.try_reserve_exact(HEADROOM);
-    // Else the compiler may take the allocation for one that nobody needs.
-    black_box(&headroom);
-    asked.map_err(|_| io::ErrorKind::OutOfMemory.into())
+/// Whether [`SPARE_DESCRIPTORS`] are still to be had: the system gives the lowest number that is free.
+fn descriptors_are_left(socket: &TcpStream) -> io::Result<()> {
+    let used = u64::try_from(socket.as_raw_fd()).unwrap_or(u64::MAX);
+    let allowed = sys::allow_descriptors(0)?;
+    if used.saturating_add(SPARE_DESCRIPTORS) < allowed {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("the last {SPARE_DESCRIPTORS} of {allowed} open files are for the module")))
 }
 
 /// What an accept error means for those that follow.

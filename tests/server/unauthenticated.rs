@@ -103,6 +103,6 @@ fn a_peer_that_sends_new_keys_and_nothing_else_is_cut_off() {
         client.conn.refresh_traffic_keys().unwrap();
         assert_eq!(ask(&mut client, "x"), "x");
     }
-    while client.conn.refresh_traffic_keys().and_then(|()| Ok(client.flush())).is_ok_and(|sent| sent.is_ok()) {}
+    while client.conn.refresh_traffic_keys().map(|()| client.flush()).is_ok_and(|sent| sent.is_ok()) {}
     eventually(|| bench.running.connections() == 0);
 }
