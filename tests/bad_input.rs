@@ -367,6 +367,8 @@ fn refuses_attributes_with_values_of_another_type() {
 #[test]
 fn refuses_nesting_without_end() {
     let mut bench = Bench::set_up();
+    // Requests of this size are for those who have shown their PIN.
+    bench.client.random(1);
     let mut nested = integer(tags::MAXIMUM_ITEMS, 1).encode();
     for _ in 0..10_000 {
         let length = u32::try_from(nested.len()).unwrap();
@@ -379,6 +381,7 @@ fn refuses_nesting_without_end() {
 #[test]
 fn survives_a_request_of_many_tiny_items() {
     let mut bench = Bench::set_up();
+    bench.client.random(1);
     let many = vec![enumeration(tags::QUERY_FUNCTION, tags::query::OPERATIONS); 50_000];
     let answer = bench.client.call(Item::new(operation::QUERY, many));
     assert!(answer.status == 0 || answer.reason.is_some_and(reason::is_known_to_cascade));

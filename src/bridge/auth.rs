@@ -25,6 +25,11 @@ impl<'a> Admission<'a> {
         self.credential.is_some()
     }
 
+    /// Whether the credential has been found to open a token.
+    pub(super) fn is_proven(&self) -> bool {
+        matches!(self.verdict, Some(Ok(_)))
+    }
+
     /// The token that the credential opens.
     pub(super) fn token(&mut self, bridge: &Bridge, peer: &Peer) -> Outcome<Arc<Token>> {
         if self.verdict.is_none() {

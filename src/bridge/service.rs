@@ -35,6 +35,9 @@ pub struct Peer {
 pub enum After {
     /// The next request may come.
     KeepOpen,
+    /// The same, and the request has proved that its sender may use a token: the server has more patience with the connection
+    /// from now on. Nothing else depends on it; each request proves itself.
+    KeepOpenProven,
     /// The response is sent, then the connection closes.
     Close,
 }
@@ -44,16 +47,29 @@ pub enum After {
 pub struct Settings {
     /// Bytes of CKA_ID of a new key.
     pub id_length: usize,
+    /// Items in a request message.
+    pub max_batch_items: usize,
+    /// Bytes of a response message, also where the client would take more.
+    pub max_response_size: usize,
 }
 
 impl Settings {
     /// 160 random bits: no two keys get the same, and every module seen takes them.
     pub const DEFAULT_ID_LENGTH: usize = 20;
+    /// 1000: what fits into a request of the default size when each item signs a digest, several times what clients send. Items
+    /// cost more than their bytes: the shortest has a call to the module and an answer ten times its size.
+    pub const DEFAULT_MAX_BATCH_ITEMS: usize = 1000;
+    /// 1 MiB, as for requests: a response stands in memory as a whole, once for each connection.
+    pub const DEFAULT_MAX_RESPONSE_SIZE: usize = 1024 * 1024;
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { id_length: Self::DEFAULT_ID_LENGTH }
+        Self {
+            id_length: Self::DEFAULT_ID_LENGTH,
+            max_batch_items: Self::DEFAULT_MAX_BATCH_ITEMS,
+            max_response_size: Self::DEFAULT_MAX_RESPONSE_SIZE,
+        }
     }
 }
 
@@ -75,12 +91,12 @@ impl Bridge {
         &self.tokens
     }
 
-    fn carry_out(&self, peer: &Peer, request: &Request<'_>, response: &mut Vec<u8>) {
+    fn carry_out(&self, peer: &Peer, request: &Request<'_>, response: &mut Vec<u8>) -> After {
         let header = &request.header;
         // What is left of a later minor version was judged by Request::decode: it is answered in the last one spoken.
         let version = header.version.answered_in().unwrap_or(Version::V1_2);
-        let mut writer =
-            Response::begin(response, version, now(), header.client_correlation_value, header.max_response_size);
+        let most = header.max_response_size.unwrap_or(usize::MAX).min(self.settings.max_response_size);
+        let mut writer = Response::begin(response, version, now(), header.client_correlation_value, Some(most));
         let mut context = Context::new(self, peer, header, version);
         for item in request.items() {
             let outcome = op::dispatch(&mut context, &item, &mut writer);
@@ -88,11 +104,12 @@ impl Bridge {
                 let operation = item.operation.map(|operation| operation.to_string());
                 debug!("{}: {}: {failure}", peer.address, operation.as_deref().unwrap_or("batch item"));
             }
-            if writer.is_full() || outcome.is_err() && header.continuation == Continuation::Stop {
+            if (outcome.is_err() && header.continuation == Continuation::Stop) || writer.is_full() {
                 break;
             }
         }
         writer.finish();
+        if context.is_proven() { After::KeepOpenProven } else { After::KeepOpen }
     }
 }
 
@@ -100,7 +117,7 @@ impl Service for Bridge {
     fn answer(&self, peer: &Peer, request: &[u8], response: &mut Vec<u8>) -> After {
         trace!("{}: request {}", peer.address, Dump(request));
         let start = response.len();
-        match Request::decode(request) {
+        let after = match Request::decode(request, self.settings.max_batch_items) {
             Ok(decoded) => self.carry_out(peer, &decoded, response),
             Err(rejected) => {
                 debug!("{}: message refused: {}", peer.address, rejected.failure);
@@ -108,10 +125,11 @@ impl Service for Bridge {
                 let stated = stated_version(request);
                 let version = stated.map_or(Version::V1_2, |stated| stated.answered_in().unwrap_or(Version::V1_4));
                 refuse_message(version, rejected, response);
+                After::KeepOpen
             }
-        }
+        };
         trace!("{}: response {}", peer.address, Dump(response.get(start..).unwrap_or_default()));
-        After::KeepOpen
+        after
     }
 
     fn refuse(&self, peer: &Peer, error: FrameError, response: &mut Vec<u8>) {

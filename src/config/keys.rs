@@ -86,9 +86,19 @@ pub const ID_LENGTH: Number = Number { unit: Unit::Bytes, ..plain("pkcs11.id-len
 pub const ADDR: Text = Text { path: "server.addr", default: Some("127.0.0.1:5696") };
 /// The most connections at a time.
 pub const MAX_CONNECTIONS: Number = plain("server.max-connections", 1024, 1, 65_535);
+/// The most connections at a time from one address.
+pub const MAX_CONNECTIONS_PER_PEER: Number = plain("server.max-connections-per-peer", 256, 1, 65_535);
+/// The most connections at a time that have not authenticated.
+pub const MAX_UNAUTHENTICATED: Number = plain("server.max-unauthenticated", 128, 1, 65_535);
 /// The largest request.
 pub const MAX_REQUEST_SIZE: Number =
     Number { unit: Unit::Bytes, ..plain("server.max-request-size", 1_048_576, 1024, 16_777_216) };
+/// The largest request on a connection that has not authenticated.
+pub const MAX_UNAUTHENTICATED_REQUEST_SIZE: Number =
+    Number { unit: Unit::Bytes, ..plain("server.max-unauthenticated-request-size", 65_536, 1024, 16_777_216) };
+/// The largest response.
+pub const MAX_RESPONSE_SIZE: Number =
+    Number { unit: Unit::Bytes, ..plain("server.max-response-size", 1_048_576, 8192, 16_777_216) };
 /// The time for a TLS handshake.
 pub const HANDSHAKE_TIMEOUT: Number = seconds("server.handshake-timeout", 10, 1, 3600);
 /// The time from the first byte of a request to its last.
@@ -97,6 +107,8 @@ pub const REQUEST_TIMEOUT: Number = seconds("server.request-timeout", 30, 1, 360
 pub const WRITE_TIMEOUT: Number = seconds("server.write-timeout", 30, 1, 3600);
 /// How long a connection may be silent between requests.
 pub const IDLE_TIMEOUT: Number = seconds("server.idle-timeout", 600, 1, 86_400);
+/// The time for a connection to authenticate.
+pub const UNAUTHENTICATED_TIMEOUT: Number = seconds("server.unauthenticated-timeout", 30, 1, 3600);
 /// How long requests in hand may take once the program stops.
 pub const DRAIN_TIMEOUT: Number = seconds("server.drain-timeout", 10, 0, 3600);
 /// The certificate.
@@ -133,6 +145,9 @@ pub const STATE_DIR: Text = Text { path: "daemon.state-dir", default: Some("/var
 
 /// Where the states of KMIP objects live.
 pub const LIFECYCLE: Word<()> = Word { path: "kmip.lifecycle", default: Some("none"), words: &[("none", ())] };
+
+/// The most items in a request message.
+pub const MAX_BATCH_ITEMS: Number = plain("kmip.max-batch-items", 1000, 1, 100_000);
 
 /// The words for levels of log messages, in the file and on the command line.
 pub const LEVELS: &[(&str, LevelFilter)] = &[
@@ -179,11 +194,16 @@ pub fn all() -> Vec<Key> {
         ID_LENGTH.key(),
         ADDR.key(),
         MAX_CONNECTIONS.key(),
+        MAX_CONNECTIONS_PER_PEER.key(),
+        MAX_UNAUTHENTICATED.key(),
         MAX_REQUEST_SIZE.key(),
+        MAX_UNAUTHENTICATED_REQUEST_SIZE.key(),
+        MAX_RESPONSE_SIZE.key(),
         HANDSHAKE_TIMEOUT.key(),
         REQUEST_TIMEOUT.key(),
         WRITE_TIMEOUT.key(),
         IDLE_TIMEOUT.key(),
+        UNAUTHENTICATED_TIMEOUT.key(),
         DRAIN_TIMEOUT.key(),
         CERT_PATH.key(),
         KEY_PATH.key(),
@@ -197,6 +217,7 @@ pub fn all() -> Vec<Key> {
         IDENTITY.key(),
         STATE_DIR.key(),
         LIFECYCLE.key(),
+        MAX_BATCH_ITEMS.key(),
     ]
 }
 
@@ -269,12 +290,18 @@ mod tests {
             CALL_TIMEOUT,
             ID_LENGTH,
             MAX_CONNECTIONS,
+            MAX_CONNECTIONS_PER_PEER,
+            MAX_UNAUTHENTICATED,
             MAX_REQUEST_SIZE,
+            MAX_UNAUTHENTICATED_REQUEST_SIZE,
+            MAX_RESPONSE_SIZE,
             HANDSHAKE_TIMEOUT,
             REQUEST_TIMEOUT,
             WRITE_TIMEOUT,
             IDLE_TIMEOUT,
+            UNAUTHENTICATED_TIMEOUT,
             DRAIN_TIMEOUT,
+            MAX_BATCH_ITEMS,
         ] {
             assert!((number.least..=number.most).contains(&number.default), "{}", number.path);
         }

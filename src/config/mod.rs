@@ -158,7 +158,11 @@ pub fn judge(path: &Path, text: &str, overrides: &Overrides, state_directory: Op
     let written_state_dir = state_dir(w, state_directory);
     let state_dir = overrides.state_dir.clone().unwrap_or(written_state_dir);
     let config = Config {
-        bridge: bridge::Settings { id_length: w.size(&keys::ID_LENGTH) },
+        bridge: bridge::Settings {
+            id_length: w.size(&keys::ID_LENGTH),
+            max_batch_items: w.size(&keys::MAX_BATCH_ITEMS),
+            max_response_size: w.size(&keys::MAX_RESPONSE_SIZE),
+        },
         daemon: Daemon {
             daemonize: w.flag(&keys::DAEMONIZE) || overrides.daemonize,
             identity: identity(w, overrides),
@@ -189,11 +193,15 @@ fn server_settings(w: &mut Written<'_>) -> server::Settings {
     let settings = server::Settings {
         addr: address(w),
         max_connections: w.size(&keys::MAX_CONNECTIONS),
+        max_connections_per_peer: w.size(&keys::MAX_CONNECTIONS_PER_PEER),
+        max_unauthenticated: w.size(&keys::MAX_UNAUTHENTICATED),
         max_request_size: w.size(&keys::MAX_REQUEST_SIZE),
+        max_unauthenticated_request_size: w.size(&keys::MAX_UNAUTHENTICATED_REQUEST_SIZE),
         handshake_timeout: w.seconds(&keys::HANDSHAKE_TIMEOUT),
         request_timeout: w.seconds(&keys::REQUEST_TIMEOUT),
         write_timeout: w.seconds(&keys::WRITE_TIMEOUT),
         idle_timeout: w.seconds(&keys::IDLE_TIMEOUT),
+        unauthenticated_timeout: w.seconds(&keys::UNAUTHENTICATED_TIMEOUT),
         drain_timeout: w.seconds(&keys::DRAIN_TIMEOUT),
     };
     let idle = settings.idle_timeout.as_secs();

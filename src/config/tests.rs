@@ -28,6 +28,10 @@ fn means_the_defaults_where_nothing_is_said() {
     assert_eq!(config.bridge.id_length, 20);
     assert_eq!(config.server.addr.to_string(), "127.0.0.1:5696");
     assert_eq!((config.server.max_connections, config.server.max_request_size), (1024, 1 << 20));
+    assert_eq!((config.server.max_connections_per_peer, config.server.max_unauthenticated), (256, 128));
+    assert_eq!(config.server.max_unauthenticated_request_size, 1 << 16);
+    assert_eq!(config.server.unauthenticated_timeout, Duration::from_secs(30));
+    assert_eq!((config.bridge.max_batch_items, config.bridge.max_response_size), (1000, 1 << 20));
     assert_eq!(config.server.handshake_timeout, Duration::from_secs(10));
     assert_eq!(config.server.request_timeout, Duration::from_secs(30));
     assert_eq!(config.server.write_timeout, Duration::from_secs(30));
@@ -149,7 +153,13 @@ fn refuses_numbers_out_of_range() {
         ("pkcs11.session-timeout", ["0", "-1"]),
         ("pkcs11.id-length", ["0", "65"]),
         ("server.max-connections", ["0", "99999999999999999999999"]),
+        ("server.max-connections-per-peer", ["0", "65536"]),
+        ("server.max-unauthenticated", ["0", "65536"]),
         ("server.max-request-size", ["1023", "16777217"]),
+        ("server.max-unauthenticated-request-size", ["1023", "16777217"]),
+        ("server.max-response-size", ["8191", "16777217"]),
+        ("server.unauthenticated-timeout", ["0", "3601"]),
+        ("kmip.max-batch-items", ["0", "100001"]),
         ("server.handshake-timeout", ["0", "3601"]),
         ("server.idle-timeout", ["0", "1.5"]),
         ("server.drain-timeout", ["-1", "3601"]),

@@ -98,7 +98,7 @@ impl<'b> Response<'b> {
             return Ok(());
         }
         let message =
-            format!("not done: of Maximum Response Size {}, {left} bytes are left for the answer", self.limit);
+            format!("not done: of the {} bytes that a response may have, {left} are left for the answer", self.limit);
         Err(Failure::new(ResultReason::RESPONSE_TOO_LARGE, message))
     }
 
@@ -120,7 +120,7 @@ impl<'b> Response<'b> {
         if size <= self.limit {
             return Ok(());
         }
-        let message = format!("done, but its response of {size} bytes is over Maximum Response Size {}", self.limit);
+        let message = format!("done, but a response of {size} bytes is larger than the {} allowed", self.limit);
         Err(Failure::new(ResultReason::RESPONSE_TOO_LARGE, message))
     }
 

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
@@ -12,11 +13,17 @@ use log::{debug, error, info, warn};
 
 use super::{Shared, connection};
 use crate::bridge::{self, Peer};
+use crate::sys;
 
 /// Stack of a connection's thread, in bytes. A vendor's library runs on it, written for the stacks that its other users give
 /// it: 1 MiB is what Java's threads have, on which such libraries are used every day. What is not touched costs addresses
-/// only, and a thousand of these still fit into those of a 32-bit machine.
+/// only, and a thousand of these still fit into those of a 32-bit machine. Where memory runs out, it is this that a new connection
+/// does not get, while there still is enough for the small pieces that the open ones need.
 const STACK_SIZE: usize = 1024 * 1024;
+
+/// Descriptors that new connections leave alone. Modules open files and sockets in the middle of a request, and take it for a key
+/// that is not there when they cannot (SoftHSM does); so these are for the connections that are open.
+const SPARE_DESCRIPTORS: u64 = 16;
 
 /// Wait for others to give back the descriptors or memory that the system lacks.
 const SCARCITY_PAUSE: Duration = Duration::from_millis(100);
@@ -40,7 +47,7 @@ pub(super) fn run(listener: &TcpListener, address: SocketAddr, shared: &Arc<Shar
                         threadless.ends();
                     }
                     Err(error) if threadless.begins() => {
-                        warn!("no thread for a new connection, which is closed: {error}");
+                        warn!("no room in this process for new connections, which are closed: {error}");
                     }
                     Err(_) => {}
                 }
@@ -67,7 +74,8 @@ pub(super) fn run(listener: &TcpListener, address: SocketAddr, shared: &Arc<Shar
 fn welcome(socket: TcpStream, address: SocketAddr, shared: &Arc<Shared>) -> io::Result<()> {
     // A listener for both families shows IPv4 addresses in IPv6 clothes.
     let peer = Peer { address: SocketAddr::new(address.ip().to_canonical(), address.port()) };
-    let Some((open, place)) = shared.places.take(socket) else {
+    descriptors_are_left(&socket)?;
+    let Some((open, place)) = shared.places.take(socket, address.ip()) else {
         return Ok(());
     };
     let shared = Arc::clone(shared);
@@ -80,7 +88,7 @@ fn welcome(socket: TcpStream, address: SocketAddr, shared: &Arc<Shared>) -> io::
         });
         // A bug costs the connection that met it. What was half done with is gone with the connection; the service's own
         // state is the service's to keep whole.
-        if catch_unwind(AssertUnwindSafe(|| connection::serve(&open, &peer, &shared))).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| connection::serve(&open, &place, &peer, &shared))).is_err() {
             error!("{}: closed by a bug in this program (a panic)", peer.address);
         }
         // Whoever waits for the place to be free finds the service let go of and the socket closed.
@@ -90,6 +98,16 @@ fn welcome(socket: TcpStream, address: SocketAddr, shared: &Arc<Shared>) -> io::
         drop(place);
     })?;
     Ok(())
+}
+
+/// Whether [`SPARE_DESCRIPTORS`] are still to be had: the system gives the lowest number that is free.
+fn descriptors_are_left(socket: &TcpStream) -> io::Result<()> {
+    let used = u64::try_from(socket.as_raw_fd()).unwrap_or(u64::MAX);
+    let allowed = sys::allow_descriptors(0)?;
+    if used.saturating_add(SPARE_DESCRIPTORS) < allowed {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("the last {SPARE_DESCRIPTORS} of {allowed} open files are for the module")))
 }
 
 /// What an accept error means for those that follow.

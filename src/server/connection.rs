@@ -13,7 +13,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::Shared;
 use super::deadline::Deadlined;
 use super::inbox::{Inbox, KEPT};
-use super::places::Open;
+use super::places::{Open, Place};
 use crate::bridge::{After, Peer};
 use crate::ttlv::{self, FrameError};
 
@@ -27,16 +27,22 @@ const DISCARDED: u64 = 16 * 1024 * 1024;
 /// The same where nothing large is to be expected, or no one that speaks TLS.
 const DISCARDED_UNKNOWN: u64 = 64 * 1024;
 
+/// How much TLS may arrive without a byte of data in it. The largest record is 16 KiB; what goes on beyond a few of those is
+/// empty records and new keys, which cost work and bring nothing.
+const DATALESS: usize = 64 * 1024;
+
 /// Serves `open` until it ends.
-pub(super) fn serve(open: &Open, peer: &Peer, shared: &Shared) {
+pub(super) fn serve(open: &Open, place: &Place, peer: &Peer, shared: &Shared) {
     let tls = match ServerConnection::new(shared.tls.clone()) {
         Ok(tls) => tls,
         Err(error) => return debug!("{}: {error}", peer.address),
     };
     debug!("{}: connected", peer.address);
-    let stream = Deadlined::new(&open.socket, shared.settings.handshake_timeout);
+    let settings = &shared.settings;
+    let stream = Deadlined::new(&open.socket, settings.handshake_timeout.min(settings.unauthenticated_timeout));
     let mut connection = Connection {
         open,
+        place,
         peer,
         shared,
         tls,
@@ -44,14 +50,32 @@ pub(super) fn serve(open: &Open, peer: &Peer, shared: &Shared) {
         inbox: Inbox::default(),
         outbox: Zeroizing::default(),
         answered: 0,
+        patience: Some(Patience { since: Instant::now(), allowed: settings.unauthenticated_timeout }),
+        dataless: 0,
     };
-    let end = connection.run();
+    let mut end = connection.run();
+    if open.gave_way() {
+        end = End::GaveWay;
+    }
     log!(end.level(), "{}: {end}; {} requests answered", peer.address, connection.answered);
     connection.close(&end);
 }
 
+/// How long to listen to a connection that has not authenticated: all its handshake, requests and silence together.
+struct Patience {
+    since: Instant,
+    allowed: Duration,
+}
+
+impl Patience {
+    fn left(&self) -> Duration {
+        self.allowed.saturating_sub(self.since.elapsed())
+    }
+}
+
 struct Connection<'a> {
     open: &'a Open,
+    place: &'a Place,
     peer: &'a Peer,
     shared: &'a Shared,
     tls: ServerConnection,
@@ -60,6 +84,10 @@ struct Connection<'a> {
     /// It may hold random numbers that become keys.
     outbox: Zeroizing<Vec<u8>>,
     answered: u64,
+    /// None once a request has proved its PIN.
+    patience: Option<Patience>,
+    /// Bytes received since the last that held data.
+    dataless: usize,
 }
 
 impl Connection<'_> {
@@ -96,8 +124,16 @@ impl Connection<'_> {
     fn exchange(&mut self) -> Result<(), End> {
         let (len, after) = match self.next_request()? {
             Ok(len) => {
+                let asked = Instant::now();
+                self.open.set_being_answered(true);
                 let request = self.inbox.bytes().get(..len).unwrap_or_default();
-                (len, self.shared.service.answer(self.peer, request, &mut self.outbox))
+                let after = self.shared.service.answer(self.peer, request, &mut self.outbox);
+                self.open.set_being_answered(false);
+                if let Some(patience) = &mut self.patience {
+                    // The peer is not to blame for a token that takes its time.
+                    patience.allowed = patience.allowed.saturating_add(asked.elapsed());
+                }
+                (len, after)
             }
             Err(error) => {
                 self.shared.service.refuse(self.peer, error, &mut self.outbox);
@@ -110,6 +146,12 @@ impl Connection<'_> {
         self.answered = self.answered.saturating_add(1);
         match after {
             After::KeepOpen => Ok(()),
+            After::KeepOpenProven => {
+                if self.patience.take().is_some() {
+                    self.place.authenticate();
+                }
+                Ok(())
+            }
             After::Close => Err(End::ClosedByService),
         }
     }
@@ -118,9 +160,13 @@ impl Connection<'_> {
     fn next_request(&mut self) -> Result<Result<usize, FrameError>, End> {
         let limits = &self.shared.settings;
         let mut begun = !self.inbox.is_empty();
-        self.stream.allow_reading(if begun { limits.request_timeout } else { limits.idle_timeout });
+        self.allow_reading(if begun { limits.request_timeout } else { limits.idle_timeout });
+        let largest = match self.patience {
+            Some(_) => limits.max_unauthenticated_request_size.min(limits.max_request_size),
+            None => limits.max_request_size,
+        };
         loop {
-            match ttlv::frame_len(self.inbox.bytes(), limits.max_request_size) {
+            match ttlv::frame_len(self.inbox.bytes(), largest) {
                 Ok(Some(len)) if len <= self.inbox.bytes().len() => return Ok(Ok(len)),
                 Ok(_) => {}
                 Err(error) => return Ok(Err(error)),
@@ -133,9 +179,13 @@ impl Connection<'_> {
             if !begun && !self.inbox.is_empty() {
                 begun = true;
                 self.open.set_in_hand(true);
-                self.stream.allow_reading(limits.request_timeout);
+                self.allow_reading(limits.request_timeout);
             }
         }
+    }
+
+    fn allow_reading(&mut self, allowed: Duration) {
+        self.stream.allow_reading(self.patience.as_ref().map_or(allowed, |patience| allowed.min(patience.left())));
     }
 
     /// Reads once from the socket, and takes what this decrypts to into the inbox.
@@ -145,12 +195,18 @@ impl Connection<'_> {
             Ok(0) if self.shared.places.is_stopping() => return Err(End::Stopping),
             Ok(0) if begun => return Err(End::Broken(ErrorKind::UnexpectedEof.into())),
             Ok(0) => return Err(End::ClosedByPeer),
-            Ok(_) => {}
+            Ok(read) => self.dataless = self.dataless.saturating_add(read),
+            Err(error) if error.kind() == ErrorKind::TimedOut && self.is_out_of_patience() => {
+                return Err(End::Unauthenticated);
+            }
             Err(error) if error.kind() == ErrorKind::TimedOut && begun => return Err(End::SlowRequest),
             Err(error) if error.kind() == ErrorKind::TimedOut => return Err(End::Idle),
             Err(error) => return Err(End::Broken(error)),
         }
         self.decrypt()?;
+        if self.dataless > DATALESS {
+            return Err(End::Dataless);
+        }
         // TLS itself has something to say, such as new keys.
         if self.tls.wants_write() {
             self.stream.allow_writing(self.shared.settings.write_timeout);
@@ -169,7 +225,15 @@ impl Connection<'_> {
                 return Err(End::Tls(error));
             }
         };
-        self.inbox.take(state.plaintext_bytes_to_read(), self.tls.reader()).map_err(End::Broken)
+        let len = state.plaintext_bytes_to_read();
+        if len > 0 {
+            self.dataless = 0;
+        }
+        self.inbox.take(len, self.tls.reader()).map_err(End::Broken)
+    }
+
+    fn is_out_of_patience(&self) -> bool {
+        self.patience.as_ref().is_some_and(|patience| patience.left().is_zero())
     }
 
     /// Writes the response. In the ordinary case, all of it is encrypted first and goes out with one system call.
@@ -199,11 +263,16 @@ impl Connection<'_> {
     fn close(&mut self, end: &End) {
         self.open.set_in_hand(false);
         let (discarded, allowed) = match end {
-            End::Broken(_) | End::Unanswered(_) | End::Handshake(_) => return,
-            End::Refused(_) => (DISCARDED, self.shared.settings.request_timeout),
+            End::Broken(_) | End::Dataless | End::GaveWay | End::Handshake(_) | End::Unanswered(_) => return,
+            End::Refused(_) => {
+                let allowed = self.shared.settings.request_timeout;
+                (DISCARDED, self.patience.as_ref().map_or(allowed, |patience| allowed.min(patience.left())))
+            }
             End::ClosedByService | End::Tls(_) => (DISCARDED_UNKNOWN, CLOSING_PAUSE),
             // The peer has nothing on its way that it knows will be served: what is there already is taken, without waiting.
-            End::ClosedByPeer | End::Idle | End::SlowRequest | End::Stopping => (DISCARDED_UNKNOWN, Duration::ZERO),
+            End::ClosedByPeer | End::Idle | End::SlowRequest | End::Stopping | End::Unauthenticated => {
+                (DISCARDED_UNKNOWN, Duration::ZERO)
+            }
         };
         self.tls.send_close_notify();
         self.stream.allow_writing(CLOSING_PAUSE);
@@ -246,6 +315,10 @@ enum End {
     Broken(io::Error),
     ClosedByPeer,
     ClosedByService,
+    /// The peer sends TLS without anything in it.
+    Dataless,
+    /// Another connection took the place of this one, which had not authenticated.
+    GaveWay,
     Handshake(io::Error),
     Idle,
     Refused(FrameError),
@@ -254,6 +327,7 @@ enum End {
     Tls(rustls::Error),
     /// The response could not be written.
     Unanswered(io::Error),
+    Unauthenticated,
 }
 
 impl End {
@@ -274,6 +348,8 @@ impl fmt::Display for End {
             Self::Broken(error) => write!(f, "connection lost: {error}"),
             Self::ClosedByPeer => write!(f, "closed by the peer"),
             Self::ClosedByService => write!(f, "closed after the answer"),
+            Self::Dataless => write!(f, "closed: TLS records without data"),
+            Self::GaveWay => write!(f, "closed for a new connection, as it had not authenticated"),
             Self::Handshake(error) if error.kind() == ErrorKind::TimedOut => {
                 write!(f, "handshake: not done within handshake-timeout")
             }
@@ -292,6 +368,7 @@ impl fmt::Display for End {
                 write!(f, "closed: response not taken within write-timeout")
             }
             Self::Unanswered(error) => write!(f, "response not written: {error}"),
+            Self::Unauthenticated => write!(f, "closed: not authenticated within unauthenticated-timeout"),
         }
     }
 }

@@ -22,7 +22,7 @@ use log::warn;
 use rustls::ServerConfig;
 
 use crate::bridge::Service;
-use places::Places;
+use places::{Limits, Places};
 
 /// What the server listens on, and its limits.
 #[derive(Clone, Debug)]
@@ -31,8 +31,14 @@ pub struct Settings {
     pub addr: SocketAddr,
     /// Connections open at one time, at least 1; each has a thread.
     pub max_connections: usize,
+    /// Connections open at one time from one address, or from one IPv6 network of 64 bits.
+    pub max_connections_per_peer: usize,
+    /// Connections open at one time that have not carried a request which proved its PIN, at least 1.
+    pub max_unauthenticated: usize,
     /// The largest request, in bytes with its header.
     pub max_request_size: usize,
+    /// The same until a request on the connection has proved its PIN.
+    pub max_unauthenticated_request_size: usize,
     /// From the connection to the end of the TLS handshake.
     pub handshake_timeout: Duration,
     /// From a request's first byte to its last.
@@ -41,6 +47,8 @@ pub struct Settings {
     pub write_timeout: Duration,
     /// From a response to the next request's first byte.
     pub idle_timeout: Duration,
+    /// From the connection to the end of the first request that proves its PIN; the time that answers take does not count.
+    pub unauthenticated_timeout: Duration,
     /// For the requests in hand when the server stops.
     pub drain_timeout: Duration,
 }
@@ -50,8 +58,15 @@ impl Settings {
     pub const DEFAULT_ADDR: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5696);
     /// A hundred times what one signer opens.
     pub const DEFAULT_MAX_CONNECTIONS: usize = 1024;
+    /// A quarter of all: room for a site behind one address, while three more addresses have to misbehave before others suffer.
+    pub const DEFAULT_MAX_CONNECTIONS_PER_PEER: usize = 256;
+    /// 128: a client proves its PIN with its first request, within a few round trips; so these are clients about to do that, and
+    /// strangers. Connections that come faster than 128 in a handshake's time could not be shaken hands with either.
+    pub const DEFAULT_MAX_UNAUTHENTICATED: usize = 128;
     /// 1 MiB: some thousand signatures in one batch.
     pub const DEFAULT_MAX_REQUEST_SIZE: usize = 1024 * 1024;
+    /// 64 KiB: some two hundred signatures in one batch, and 8 MiB in the hands of all strangers together.
+    pub const DEFAULT_MAX_UNAUTHENTICATED_REQUEST_SIZE: usize = 64 * 1024;
     /// 10 s: two round trips, on any network.
     pub const DEFAULT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
     /// 30 s.
@@ -60,6 +75,8 @@ impl Settings {
     pub const DEFAULT_WRITE_TIMEOUT: Duration = Duration::from_secs(30);
     /// 10 minutes: clients keep connections in pools for a minute and more, and notice only after two errors that one is dead.
     pub const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(600);
+    /// 30 s: clients connect when they have a request to send.
+    pub const DEFAULT_UNAUTHENTICATED_TIMEOUT: Duration = Duration::from_secs(30);
     /// 10 s: well below the 90 s after which service managers kill.
     pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 }
@@ -69,11 +86,15 @@ impl Default for Settings {
         Self {
             addr: Self::DEFAULT_ADDR,
             max_connections: Self::DEFAULT_MAX_CONNECTIONS,
+            max_connections_per_peer: Self::DEFAULT_MAX_CONNECTIONS_PER_PEER,
+            max_unauthenticated: Self::DEFAULT_MAX_UNAUTHENTICATED,
             max_request_size: Self::DEFAULT_MAX_REQUEST_SIZE,
+            max_unauthenticated_request_size: Self::DEFAULT_MAX_UNAUTHENTICATED_REQUEST_SIZE,
             handshake_timeout: Self::DEFAULT_HANDSHAKE_TIMEOUT,
             request_timeout: Self::DEFAULT_REQUEST_TIMEOUT,
             write_timeout: Self::DEFAULT_WRITE_TIMEOUT,
             idle_timeout: Self::DEFAULT_IDLE_TIMEOUT,
+            unauthenticated_timeout: Self::DEFAULT_UNAUTHENTICATED_TIMEOUT,
             drain_timeout: Self::DEFAULT_DRAIN_TIMEOUT,
         }
     }
@@ -176,7 +197,11 @@ impl Server {
     /// # Errors
     /// No thread can be started; nothing is served then.
     pub fn run(self, tls: Arc<ServerConfig>, service: Arc<dyn Service>) -> Result<Running, Error> {
-        let places = Arc::new(Places::new(self.settings.max_connections));
+        let places = Arc::new(Places::new(Limits {
+            all: self.settings.max_connections,
+            of_one: self.settings.max_connections_per_peer,
+            unauthenticated: self.settings.max_unauthenticated,
+        }));
         let drain_timeout = self.settings.drain_timeout;
         let shared = Arc::new(Shared { settings: self.settings, tls, service, places, on_failure: self.on_failure });
         let mut running = Running { places: Arc::clone(&shared.places), acceptors: Vec::new(), drain_timeout };

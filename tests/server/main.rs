@@ -7,3 +7,4 @@ mod hostile;
 mod requests;
 mod stopping;
 mod tls;
+mod unauthenticated;

@@ -44,9 +44,10 @@ fn takes_a_request_byte_by_byte() {
 
 #[test]
 fn takes_the_largest_request_and_a_small_one_after_it() {
-    let bench = Bench::start(echo(), |_| {});
+    let largest = Settings::DEFAULT_MAX_REQUEST_SIZE;
+    let bench = Bench::start(echo(), |settings| settings.max_unauthenticated_request_size = largest);
     let mut client = bench.client();
-    let largest = "x".repeat(Settings::DEFAULT_MAX_REQUEST_SIZE - 8);
+    let largest = "x".repeat(largest - 8);
     assert!(ask(&mut client, &largest) == largest);
     assert_eq!(ask(&mut client, "small"), "small");
 }

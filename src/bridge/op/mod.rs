@@ -115,6 +115,11 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// Whether an item has found the client allowed to use a token.
+    pub(super) fn is_proven(&self) -> bool {
+        self.admission.is_proven()
+    }
+
     /// The token that the client has proved to be allowed to use.
     ///
     /// # Errors

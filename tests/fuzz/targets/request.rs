@@ -1,6 +1,7 @@
 //! Decoding of a whole request: header, credential, batch items, templates and parameters in their payloads.
 #![no_main]
 
+use cascade_hsm_bridge::bridge;
 use cascade_hsm_bridge::kmip::{
     Attribute, CryptographicParameters, Request, TemplateAttribute, Version, decode_version, stated_version, tag,
 };
@@ -11,7 +12,7 @@ fuzz::message_mutator!();
 
 fuzz_target!(|data: &[u8]| {
     let stated = stated_version(data);
-    let request = match Request::decode(data) {
+    let request = match Request::decode(data, bridge::Settings::DEFAULT_MAX_BATCH_ITEMS) {
         Ok(request) => request,
         Err(rejected) => {
             assert!(!rejected.failure.to_string().is_empty());
