@@ -26,6 +26,7 @@ impl Token {
                 // Found anew: with a stale handle another object might be destroyed.
                 let object = object::find(&seat.session, class, id)?;
                 begun.set(true);
+                let _alone = self.alone();
                 Ok(seat.session.destroy_object(object)?)
             });
             let why = match result {

@@ -78,6 +78,7 @@ impl Token {
             return Err(Error::IdTaken);
         }
         begun.set(true);
+        let _alone = self.alone();
         let (public, private) = self.make(&seat.session, spec, learnt)?;
         self.read_back(seat, spec, public, private).inspect_err(|error| {
             if !error.is_loss() {
@@ -95,6 +96,7 @@ impl Token {
             self.run(|seat| match object::find(&seat.session, class, &spec.id) {
                 Ok(handle) => {
                     cleared = Cleared::Pair;
+                    let _alone = self.alone();
                     match seat.session.destroy_object(handle).map_err(Error::from) {
                         // Gone with the other half.
                         Err(error) if error.is_stale_handle() => Ok(()),

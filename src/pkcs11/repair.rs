@@ -43,7 +43,7 @@ impl Token {
         loop {
             self.health.check()?;
             let mut repairs = self.health.repairs();
-            match self.attempt(&mut repairs, &mut work) {
+            match self.attempt(begun, &mut repairs, &mut work) {
                 Ok(done) => return Ok(done),
                 Err(error) if begun.get() => return Err(error),
                 Err(error) => self.mend(error, repairs, &mut tried)?,
@@ -52,14 +52,24 @@ impl Token {
     }
 
     /// Does `work` on a session, and says how many repairs that has seen. One in which a call failed is closed afterwards.
-    fn attempt<T>(&self, repairs: &mut u64, work: &mut impl FnMut(&mut Seat) -> Result<T, Error>) -> Result<T, Error> {
+    fn attempt<T>(
+        &self,
+        begun: &Cell<bool>,
+        repairs: &mut u64,
+        work: &mut impl FnMut(&mut Seat) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let mut lent = self.lend()?;
         let seat = lent.loan.get()?;
         *repairs = seat.repairs;
         let mut result = work(seat);
-        if matches!(result, Err(Error::NotFound { .. })) {
-            if let Err(error) = self.check_login(&seat.session) {
-                result = Err(error);
+        if matches!(result, Err(Error::NotFound { .. })) && !begun.get() {
+            // The login may have been lost when it looked, and back by now: only what is missed under a login that is known to
+            // stand is missing.
+            result = self.check_login(&seat.session).and_then(|()| work(seat));
+            if matches!(result, Err(Error::NotFound { .. })) && !begun.get() {
+                if let Err(error) = self.check_login(&seat.session) {
+                    result = Err(error);
+                }
             }
         }
         let late = watch::answered();

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockWriteGuard, Weak};
 use std::time::Duration;
 
 use cryptoki::error::RvError;
@@ -17,7 +17,7 @@ use super::error::Error;
 use super::gate::Gate;
 use super::generate::Learnt;
 use super::health::Health;
-use super::key::{Class, Filter, Key, Listed};
+use super::key::{Class, Filter, Hex, Key, Listed};
 use super::mechanisms::Mechanisms;
 use super::module::{Inside, Library};
 use super::object;
@@ -47,6 +47,9 @@ pub struct Token {
     pub(super) me: Weak<Self>,
     /// Held by whoever makes, changes or destroys objects: SoftHSM errs and NSS deadlocks otherwise.
     change: Mutex<Learnt>,
+    /// Read by searches, written by the calls that make, change or destroy: SoftHSM fails to make a key, and leaves an object without
+    /// any attribute behind, while another session searches. Taken after a session is lent, never before.
+    searches: RwLock<()>,
     // Sessions are closed before the library is finalized: fields are dropped in this order.
     pub(super) pool: Pool<Seat>,
     pub(super) library: Arc<Library>,
@@ -86,6 +89,7 @@ impl Token {
             wait,
             me: Weak::clone(me),
             change: Mutex::default(),
+            searches: RwLock::default(),
             pool: Pool::new(places(&info, max_sessions), wait),
             info,
             slot,
@@ -119,6 +123,15 @@ impl Token {
         }
         let generation = self.keys.generation();
         let key = self.on_object(class, id, |session, object| object::facts(session, object, class, id))?;
+        // A handle may be another object's by the time it is read, and a module may err: that object was not asked for.
+        if key.id != id {
+            log::warn!(
+                "token {}: the {class} {} was searched, but found under another CKA_ID",
+                self.info.name(),
+                Hex(id)
+            );
+            return Err(Error::NotFound { class });
+        }
         let key = Arc::new(key);
         self.keys.remember(generation, &key);
         Ok(key)
@@ -142,6 +155,7 @@ impl Token {
         self.run(|seat| {
             // Found anew: with a stale handle another object might be renamed.
             let object = object::find(&seat.session, class, id)?;
+            let _alone = self.alone();
             seat.session.update_attributes(object, &[Attribute::Label(label.as_bytes().to_vec())])?;
             if object::label(&seat.session, object)?.unwrap_or_default() == label {
                 Ok(())
@@ -157,7 +171,7 @@ impl Token {
     /// A failure of the module; one object that cannot be read is no failure, but left out.
     pub fn list(&self, filter: &Filter<'_>) -> Result<Vec<Listed>, Error> {
         self.run(|seat| {
-            let listed = object::list(&seat.session, filter)?;
+            let listed = self.searching(|| object::list(&seat.session, filter))?;
             // Without a login only public objects are seen.
             if listed.iter().all(|object| object.class == Class::PublicKey) {
                 self.check_login(&seat.session)?;
@@ -222,6 +236,16 @@ impl Token {
         self.change.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Keeps searches out for as long as a call makes, changes or destroys an object.
+    pub(super) fn alone(&self) -> RwLockWriteGuard<'_, ()> {
+        self.searches.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn searching<T>(&self, search: impl FnOnce() -> T) -> T {
+        let _shared = self.searches.read().unwrap_or_else(PoisonError::into_inner);
+        search()
+    }
+
     /// Does `work` on an object, once more if its handle turns out to be stale. Only for what may be done twice.
     fn on_object<T>(
         &self,
@@ -234,7 +258,7 @@ impl Token {
                 let object = match seat.handles.handle(class, id) {
                     Some(object) => object,
                     None => {
-                        let object = object::find(&seat.session, class, id)?;
+                        let object = self.searching(|| object::find(&seat.session, class, id))?;
                         seat.handles.remember(class, id, object);
                         object
                     }
