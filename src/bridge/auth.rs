@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use log::warn;
 
@@ -35,25 +36,46 @@ impl<'a> Admission<'a> {
 }
 
 fn admit(bridge: &Bridge, peer: &Peer, credential: Option<&Credential<'_>>) -> Outcome<Arc<Token>> {
-    let refused = |why: &str| {
-        warn!("{}: login refused: {why}", peer.address);
-        not_successful()
-    };
     match credential {
-        // The user name is not logged: people put PINs there.
-        Some(Credential::UsernameAndPassword { username, password }) => {
-            match bridge.tokens.admit(username, &Pin::new(password.as_bytes())) {
-                Ok(token) => Ok(token),
-                Err(Refusal::Unavailable(error)) => {
-                    warn!("{}: login not possible: {error}", peer.address);
-                    Err(Failure::new(ResultReason::GENERAL_FAILURE, "the HSM is not available"))
-                }
-                Err(refusal) => Err(refused(&refusal.to_string())),
-            }
-        }
-        Some(Credential::Other(kind)) => Err(refused(&format!("credential of type {kind}"))),
-        None => Err(refused("no credential")),
+        Some(Credential::UsernameAndPassword { username, password }) => judge(bridge, peer, username, password),
+        Some(Credential::Other(kind)) => Err(refused(bridge, peer, &format!("credential of type {kind}"))),
+        None => Err(refused(bridge, peer, "no credential")),
     }
+}
+
+fn judge(bridge: &Bridge, peer: &Peer, username: &str, password: &str) -> Outcome<Arc<Token>> {
+    let (access, address) = (&bridge.access, peer.address.ip());
+    let fingerprint = || access.fingerprints.of(username, password);
+    // Whoever shares the address of a stranger is not disturbed on a connection that has proved itself.
+    let is_judged = access.throttle.allows(address, Instant::now())
+        || peer.admitted.get().is_some_and(|known| *known == fingerprint());
+    if !is_judged {
+        return Err(refused(bridge, peer, "too many failed logins from this address"));
+    }
+    match bridge.tokens.admit(username, &Pin::new(password.as_bytes())) {
+        Ok(token) => {
+            peer.admitted.get_or_init(fingerprint);
+            Ok(token)
+        }
+        Err(Refusal::Unavailable(error)) => {
+            warn!("{}: login not possible: {error}", peer.address);
+            Err(Failure::new(ResultReason::GENERAL_FAILURE, "the HSM is not available"))
+        }
+        Err(refusal) => {
+            access.throttle.failed(address, fingerprint(), Instant::now());
+            Err(refused(bridge, peer, &refusal.to_string()))
+        }
+    }
+}
+
+/// Tells the log, once a minute for each address. The user name is not told: people put PINs there.
+fn refused(bridge: &Bridge, peer: &Peer, why: &str) -> Failure {
+    match bridge.access.throttle.report(peer.address.ip(), Instant::now()) {
+        Some(0) => warn!("{}: login refused: {why}", peer.address),
+        Some(more) => warn!("{}: login refused, as were {more} others from this address: {why}", peer.address),
+        None => {}
+    }
+    not_successful()
 }
 
 /// One text for every cause: it must not tell whether a token of that name exists.

@@ -1,6 +1,7 @@
 //! The translation: what a KMIP request asks, done on a PKCS#11 token.
 #![forbid(unsafe_code)]
 
+mod access;
 mod attribute;
 mod auth;
 mod der;

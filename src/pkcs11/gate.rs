@@ -19,6 +19,10 @@ impl<'a> Pin<'a> {
         Self(bytes)
     }
 
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.0
+    }
+
     /// A copy for the binding, wiped when dropped.
     pub(super) fn secret(&self) -> RawAuthPin {
         RawAuthPin::new(Box::new(self.0.to_vec()))
@@ -34,6 +38,8 @@ pub enum Refusal {
     FinalTry,
     /// The token says that its PIN is locked.
     PinLocked,
+    /// So many wrong PINs came that none is tried for a while.
+    TooManyAttempts,
     /// The PIN could not be judged.
     Unavailable(Error),
     /// No token has this label, serial number or slot id.
@@ -52,6 +58,7 @@ impl fmt::Display for Refusal {
                 "one more wrong PIN would lock the token, so none is tried\nhint: log in once with the vendor's tool and the right PIN, then try again",
             ),
             Self::PinLocked => f.write_str("the token's PIN is locked\nhint: the token's security officer can set a new one"),
+            Self::TooManyAttempts => f.write_str("too many wrong PINs for this token, none is tried for a while"),
             Self::Unavailable(error) => write!(f, "the token cannot judge a PIN: {error}"),
             Self::UnknownToken => f.write_str("no token has this label, serial number or slot id"),
             Self::WrongPin => f.write_str("wrong PIN"),

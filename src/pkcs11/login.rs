@@ -1,6 +1,8 @@
 //! Proving a PIN to a token: what the gate calls when it does not know.
 #![forbid(unsafe_code)]
 
+use std::time::Instant;
+
 use cryptoki::error::RvError;
 use cryptoki::session::{Session, UserType};
 
@@ -24,6 +26,9 @@ impl Token {
             // What the binding cannot read may hold anything; the token itself is there.
             Ok(_) | Err(Error::Binding { .. }) => {}
             Err(error) => return Err(Refusal::Unavailable(error)),
+        }
+        if !self.attempts.take(Instant::now()) {
+            return Err(Refusal::TooManyAttempts);
         }
         let anchor = match self.pool.take_anchor() {
             Some(anchor) => anchor,

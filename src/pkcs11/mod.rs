@@ -4,6 +4,7 @@
 //! operations name objects by [`Class`] and CKA_ID. Sessions and object handles do not leave this layer.
 #![forbid(unsafe_code)]
 
+mod attempts;
 mod cache;
 mod curve;
 mod der;

@@ -11,6 +11,7 @@ use cryptoki::session::Session;
 use cryptoki::slot::Slot;
 use zeroize::Zeroizing;
 
+use super::attempts::Attempts;
 use super::cache::{Forgotten, Handles, Keys};
 use super::error::Error;
 use super::gate::Gate;
@@ -33,6 +34,7 @@ pub struct Token {
     info: TokenInfo,
     pub(super) slot: Slot,
     pub(super) gate: Gate,
+    pub(super) attempts: Attempts,
     pub(super) mechanisms: OnceLock<Mechanisms>,
     pub(super) keys: Keys,
     forgotten: Forgotten,
@@ -66,6 +68,7 @@ impl Token {
     ) -> Result<Self, Error> {
         Ok(Self {
             gate: Gate::new()?,
+            attempts: Attempts::new(),
             mechanisms: OnceLock::new(),
             keys: Keys::default(),
             forgotten: Forgotten::default(),

@@ -3,7 +3,10 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use cryptoki::slot::Slot;
+use ring::hmac;
 
 use super::Settings;
 use super::error::Error;
@@ -22,7 +25,9 @@ pub struct Tokens {
     /// The names under which clients were admitted.
     names: RwLock<HashMap<String, Arc<Token>>>,
     /// Held while the slots are searched, so that each token is made once.
-    search: Mutex<()>,
+    search: Mutex<Option<Seen>>,
+    /// What a PIN for a token that is not there is compared with.
+    decoy: hmac::Key,
     /// Never held during a call to the module, so that the end does not wait for one that hangs.
     found: Mutex<Found>,
     library: Arc<Library>,
@@ -35,6 +40,16 @@ struct Found {
     gone: Vec<Arc<Token>>,
 }
 
+/// What was in the slots a moment ago. Names that mean nothing are looked for in it, so that they cost the module no more than
+/// one look a second, however many come.
+struct Seen {
+    at: Instant,
+    slots: Vec<(Slot, Option<TokenInfo>)>,
+}
+
+/// How long a look at the slots is good for: who puts a token in does not notice, and who makes up names gets no work done.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// Names remembered; `0x1` and `0x01` are two of them. Beyond it, all are looked up again.
 const NAMES: usize = 256;
 
@@ -46,6 +61,7 @@ impl Tokens {
             session_timeout: settings.session_timeout,
             names: RwLock::default(),
             search: Mutex::default(),
+            decoy: hmac::Key::new(hmac::HMAC_SHA256, &[]),
             found: Mutex::default(),
             library: module.library,
         }
@@ -77,9 +93,23 @@ impl Tokens {
         }
         let known = self.names.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
         if let Some(token) = known {
-            return token.admit(pin).map(|()| token);
+            return match token.admit(pin) {
+                Ok(()) => Ok(token),
+                Err(refusal) => {
+                    // The work that a name which means nothing gives, so that the time taken does not tell the two apart.
+                    let _ = self.look(&mut self.searching());
+                    Err(refusal)
+                }
+            };
         }
-        let token = self.search(name)?;
+        let token = match self.search(name) {
+            Ok(token) => token,
+            Err(refusal) => {
+                // The work that a wrong PIN gives; that it is not the right one is sure.
+                let _ = hmac::verify(&self.decoy, pin.bytes(), &[0; 32]);
+                return Err(refusal);
+            }
+        };
         token.admit(pin)?;
         // Only now: a name that a stranger made up is not worth remembering.
         let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
@@ -115,19 +145,29 @@ impl Tokens {
         self.library.finalize();
     }
 
+    fn searching(&self) -> MutexGuard<'_, Option<Seen>> {
+        self.search.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is in the slots, as of a moment ago.
+    fn look<'s>(&self, seen: &'s mut Option<Seen>) -> Result<&'s [(Slot, Option<TokenInfo>)], Error> {
+        if seen.as_ref().is_none_or(|seen| seen.at.elapsed() >= LOOK) {
+            let slots = slot::scan(&self.library.enter()?)?;
+            *seen = Some(Seen { at: Instant::now(), slots });
+        }
+        Ok(seen.as_ref().map(|seen| seen.slots.as_slice()).unwrap_or_default())
+    }
+
     /// Looks for the token among those present now, so that one that appeared later is found.
     fn search(&self, name: &str) -> Result<Arc<Token>, Refusal> {
-        let _search = self.search.lock().unwrap_or_else(PoisonError::into_inner);
-        let slots = {
-            let inside = self.library.enter().map_err(Refusal::Unavailable)?;
-            slot::scan(&inside).map_err(Refusal::Unavailable)?
-        };
+        let mut searching = self.searching();
+        let slots = self.look(&mut searching).map_err(Refusal::Unavailable)?;
         let candidates: Vec<_> = slots.iter().map(|(slot, info)| (slot.id(), info.as_ref())).collect();
         let index = match slot::select(&candidates, name) {
             Ok(index) => index.ok_or(Refusal::UnknownToken)?,
             Err(Ambiguous) => return Err(Refusal::AmbiguousToken),
         };
-        let (slot, info) = slots.into_iter().nth(index).ok_or(Refusal::UnknownToken)?;
+        let (slot, info) = slots.get(index).cloned().ok_or(Refusal::UnknownToken)?;
         let mut found = self.found();
         if let Some(token) = found.by_slot.get(&slot.id()) {
             let known = token.info();
