@@ -5,13 +5,15 @@
 mod support;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use support::bridge::Options;
+use support::key::ecdsa_sha_256;
 use support::message::Item;
 use support::spy::Spy;
 use support::tags::{operation, reason};
-use support::{Bridge, Client, Token};
+use support::{Bridge, Client, KeySpec, Token};
 
 fn random() -> Item {
     Item::new(operation::LOCATE, vec![])
@@ -42,11 +44,12 @@ fn a_flood_of_wrong_pins_disturbs_nobody_else_and_is_told_once() {
         // On the connection that has proved itself, from the same address.
         good.call(random()).payload();
     }
-    assert_eq!(spy.calls("C_Login"), before, "a wrong PIN reached the token");
+    // One, which might have been a new PIN.
+    assert!(spy.calls("C_Login") - before <= 1, "wrong PINs reached the token");
     // Nobody was made to wait.
     assert!(since.elapsed().as_secs() < 30);
     let (_, log) = bridge.stop();
-    assert!(log.matches("login refused").count() <= 2, "{log}");
+    assert_eq!(log.matches("login refused").count(), 1, "{log}");
 }
 
 #[test]
@@ -92,4 +95,50 @@ fn unknown_names_cost_the_module_next_to_nothing() {
     let calls = spy.calls("C_GetSlotList") - before;
     let seconds = usize::try_from(since.elapsed().as_secs()).unwrap();
     assert!(calls <= 2 * (seconds + 1), "{calls} calls in {seconds} seconds");
+}
+
+const NEW_PIN: &str = "pin-4479-of-the-user";
+
+#[test]
+fn a_pin_changed_on_the_token_gets_in_and_the_old_one_does_not() {
+    let token = Token::create();
+    let spy = Spy::new();
+    let bridge = Bridge::start_with(&token, spy.options());
+    let mut client = Client::connect(&bridge, &token);
+    let key = client.create_key_pair(&KeySpec::ecdsa(256));
+    token.pkcs11_tool(&["--change-pin", "--new-pin", NEW_PIN]);
+    let mut renewed = Client::connect_as(&bridge, Some((&token.label, NEW_PIN)));
+    renewed.sign(&key.private, ecdsa_sha_256(), b"data");
+    client.call(random()).is_refused(reason::AUTHENTICATION_NOT_SUCCESSFUL);
+    // The session that was logged in stayed so: nobody noticed.
+    client.login = renewed.login.clone();
+    client.sign(&key.private, ecdsa_sha_256(), b"data");
+    let (_, log) = bridge.stop();
+    assert!(log.contains("its PIN was changed"), "{log}");
+    assert!(!log.contains(NEW_PIN));
+}
+
+#[test]
+fn pins_other_than_the_one_in_force_are_tried_once_a_minute() {
+    let token = Token::create();
+    let spy = Spy::new();
+    let bridge = Bridge::start_with(&token, spy.options());
+    let mut client = Client::connect(&bridge, &token);
+    client.call(random()).payload();
+    let login = client.login.clone();
+    let logins = spy.calls("C_Login");
+    guess(&mut client, &token.label, 50);
+    assert!(spy.calls("C_Login") - logins <= 1);
+    client.login = login;
+    client.call(random()).payload();
+    // The one that was tried is said by the token to be wrong, so no other is.
+    bridge.signal("HUP");
+    let since = Instant::now();
+    while !bridge.log().contains("HUP") {
+        assert!(since.elapsed().as_secs() < 30);
+        thread::sleep(Duration::from_millis(10));
+    }
+    let mut stranger = Client::connect_as(&bridge, Some((&token.label, "guess-again")));
+    stranger.call(random()).is_refused(reason::AUTHENTICATION_NOT_SUCCESSFUL);
+    assert!(spy.calls("C_Login") - logins <= 1);
 }

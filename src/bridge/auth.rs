@@ -52,7 +52,7 @@ fn judge(bridge: &Bridge, peer: &Peer, username: &str, password: &str) -> Outcom
     if !is_judged {
         return Err(refused(bridge, peer, "too many failed logins from this address"));
     }
-    match bridge.tokens.admit(username, &Pin::new(password.as_bytes())) {
+    match bridge.tokens.admit(username, &Pin::new(password.as_bytes()).from(address)) {
         Ok(token) => {
             peer.admitted.get_or_init(fingerprint);
             Ok(token)

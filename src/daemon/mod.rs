@@ -87,7 +87,7 @@ fn serve(path: &Path, overrides: &Overrides, audience: &mut Audience) -> Result<
         starter.serves();
     }
 
-    wait_for_stop(&signals)?;
+    wait_for_stop(&signals, &bridge)?;
     stop(signals, running, &bridge);
     drop(pid_file);
     info!("stopped");
@@ -207,7 +207,8 @@ fn load_module(config: &Config) -> Result<Tokens, Failure> {
         Ok(_) => warn!("the module has no initialised token\nhint: one that is made or plugged in later will be found"),
         Err(why) => warn!("cannot list the tokens: {why}"),
     }
-    Ok(Tokens::new(module, &config.pkcs11))
+    // By the name of what runs, which stays the same when the file is replaced.
+    Ok(Tokens::new(module, &config.pkcs11).proving_with(Path::new("/proc/self/exe")))
 }
 
 /// A bridge that cannot be reached is better restarted.
@@ -219,10 +220,13 @@ fn stop_on_failure(server: Server, failed: &Arc<AtomicBool>) -> Server {
     })
 }
 
-fn wait_for_stop(signals: &Signals) -> Result<(), Failure> {
+fn wait_for_stop(signals: &Signals, bridge: &Bridge) -> Result<(), Failure> {
     loop {
         match signals.wait().map_err(because("cannot wait for signals"))? {
-            Signal::Hangup => info!("HUP is ignored\nhint: restart the bridge for a changed configuration"),
+            Signal::Hangup => {
+                info!("HUP: PINs that were wrong are tried again; for a changed configuration, restart the bridge");
+                bridge.tokens().reconsider_pins();
+            }
             Signal::Stop => return Ok(()),
         }
     }

@@ -14,7 +14,9 @@ use super::token::Token;
 impl Token {
     /// Judges a PIN; asks the token only where the gate does.
     pub(super) fn admit(&self, pin: &Pin<'_>) -> Result<(), Refusal> {
-        self.gate.admit(pin, |pin| self.prove(pin))
+        self.gate.admit(pin, |pin| self.prove(pin))?;
+        self.changes.came_from(pin.origin());
+        Ok(())
     }
 
     /// Logs in, whatever the token says of its need for it or of the session's state: only C_Login proves a PIN.
@@ -52,7 +54,7 @@ impl Token {
     }
 }
 
-fn log_in(session: &Session, pin: &Pin<'_>) -> Result<(), Refusal> {
+pub(super) fn log_in(session: &Session, pin: &Pin<'_>) -> Result<(), Refusal> {
     let secret = pin.secret();
     let attempt = || session.login_with_raw(UserType::User, &secret).map_err(Error::from);
     let result = match attempt() {

@@ -6,6 +6,7 @@
 
 mod attempts;
 mod cache;
+mod change;
 mod curve;
 mod der;
 mod error;
@@ -19,6 +20,7 @@ mod mechanisms;
 mod module;
 mod object;
 mod pool;
+mod prover;
 mod rv;
 mod slot;
 mod template;
@@ -35,6 +37,7 @@ pub use key::{Class, Filter, Key, KeyKind, KeyPair, KeyPairSpec, Listed, PublicK
 pub use load::LoadError;
 pub use mechanisms::{Mechanisms, Offer, Use};
 pub use module::{Module, ModuleInfo};
+pub use prover::{PROVE_PIN, prove_pin};
 pub use rv::rv_name;
 pub use slot::TokenInfo;
 pub use token::Token;

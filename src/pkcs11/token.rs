@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::attempts::Attempts;
 use super::cache::{Forgotten, Handles, Keys};
+use super::change::Changes;
 use super::error::Error;
 use super::gate::Gate;
 use super::generate::Learnt;
@@ -35,6 +36,7 @@ pub struct Token {
     pub(super) slot: Slot,
     pub(super) gate: Gate,
     pub(super) attempts: Attempts,
+    pub(super) changes: Changes,
     pub(super) mechanisms: OnceLock<Mechanisms>,
     pub(super) keys: Keys,
     forgotten: Forgotten,
@@ -69,6 +71,7 @@ impl Token {
         Ok(Self {
             gate: Gate::new()?,
             attempts: Attempts::new(),
+            changes: Changes::default(),
             mechanisms: OnceLock::new(),
             keys: Keys::default(),
             forgotten: Forgotten::default(),

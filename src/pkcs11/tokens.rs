@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use super::Settings;
 use super::error::Error;
 use super::gate::{Pin, Refusal};
 use super::module::{Library, Module, ModuleInfo};
+use super::prover::Prover;
 use super::slot::{self, Ambiguous, TokenInfo};
 use super::token::Token;
 
@@ -28,6 +30,8 @@ pub struct Tokens {
     search: Mutex<Option<Seen>>,
     /// What a PIN for a token that is not there is compared with.
     decoy: hmac::Key,
+    /// What proves PINs of tokens that are logged in.
+    prover: Option<Prover>,
     /// Never held during a call to the module, so that the end does not wait for one that hangs.
     found: Mutex<Found>,
     library: Arc<Library>,
@@ -62,8 +66,26 @@ impl Tokens {
             names: RwLock::default(),
             search: Mutex::default(),
             decoy: hmac::Key::new(hmac::HMAC_SHA256, &[]),
+            prover: None,
             found: Mutex::default(),
             library: module.library,
+        }
+    }
+
+    /// Has PINs that differ from the one in force proved by processes of `program`, which has to hand its command line to
+    /// [`super::prove_pin`] if it begins with [`super::PROVE_PIN`]. Without it, a token's PIN cannot change while it is in use.
+    #[must_use]
+    pub fn proving_with(mut self, program: &Path) -> Self {
+        self.prover = Some(Prover { program: program.to_owned(), lib_path: self.module().path.clone() });
+        self
+    }
+
+    /// Forgets which PINs were wrong, and has one that differs from the one in force tried wherever it comes from: for an
+    /// operator who has changed a token's PIN.
+    pub fn reconsider_pins(&self) {
+        for token in self.found().by_slot.values() {
+            token.gate.forget_wrong();
+            token.changes.begin_anew();
         }
     }
 
@@ -93,7 +115,7 @@ impl Tokens {
         }
         let known = self.names.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
         if let Some(token) = known {
-            return match token.admit(pin) {
+            return match self.judge(&token, pin) {
                 Ok(()) => Ok(token),
                 Err(refusal) => {
                     // The work that a name which means nothing gives, so that the time taken does not tell the two apart.
@@ -110,7 +132,7 @@ impl Tokens {
                 return Err(refusal);
             }
         };
-        token.admit(pin)?;
+        self.judge(&token, pin)?;
         // Only now: a name that a stranger made up is not worth remembering.
         let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
         if names.len() >= NAMES {
@@ -143,6 +165,13 @@ impl Tokens {
         }
         tokens.iter().for_each(|token| token.release());
         self.library.finalize();
+    }
+
+    fn judge(&self, token: &Token, pin: &Pin<'_>) -> Result<(), Refusal> {
+        match token.admit(pin) {
+            Err(Refusal::WrongPin) if self.prover.as_ref().is_some_and(|it| token.has_changed_to(pin, it)) => Ok(()),
+            verdict => verdict,
+        }
     }
 
     fn searching(&self) -> MutexGuard<'_, Option<Seen>> {
