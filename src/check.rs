@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use crate::bridge::access::Clients;
 use crate::config::{self, Judged, Overrides, keys};
 use crate::pkcs11::Module;
 use crate::server::tls;
@@ -27,9 +28,18 @@ pub fn run(path: &Path, overrides: &Overrides) -> Result<(), Vec<String>> {
 fn open_all(judged: &Judged) -> Vec<String> {
     let Judged { config, .. } = judged;
     let mut problems = Vec::new();
+    // Read as the daemon does, before it gives up root.
+    if !judged.is_faulty("client") && !judged.is_faulty("token") {
+        let credentials = std::env::var_os("CREDENTIALS_DIRECTORY");
+        let clients = Clients::load(&config.access, credentials.as_deref().map(Path::new));
+        problems.extend(clients.err().map(|error| error.to_string()));
+    }
     let mut certificate = || {
         // An unsound identity would be judged as if there were none.
-        if !judged.is_faulty("server.identity") && !judged.is_faulty(keys::NAMES.path) {
+        if !judged.is_faulty("server.identity")
+            && !judged.is_faulty("server.tls.c")
+            && !judged.is_faulty(keys::NAMES.path)
+        {
             problems.extend(tls::check(&config.tls, &[config.server.addr]).err().map(|error| error.to_string()));
         }
     };

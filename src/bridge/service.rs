@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use log::{debug, trace};
 
-use super::access::Access;
+use super::access::{Access, Certificate, Clients};
 use super::object::Departed;
 use super::op::{self, Context};
 use crate::kmip::{Continuation, Failure, Rejected, Request, Response, Version, stated_version};
@@ -32,12 +32,22 @@ pub struct Peer {
     /// What tells the first credential that was admitted on this connection: it goes on being judged while others from the same
     /// address are not.
     pub(super) admitted: OnceLock<[u8; 32]>,
+    certificate: OnceLock<Certificate>,
 }
 
 impl Peer {
     /// Somebody at `address` who has proved nothing yet.
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, admitted: OnceLock::new() }
+        Self { address, admitted: OnceLock::new(), certificate: OnceLock::new() }
+    }
+
+    /// TLS has verified that the client has this certificate, given in DER.
+    pub fn proved(&self, certificate: &[u8]) {
+        self.certificate.get_or_init(|| Certificate::read(certificate));
+    }
+
+    pub(super) fn certificate(&self) -> Option<&Certificate> {
+        self.certificate.get()
     }
 }
 
@@ -80,6 +90,11 @@ impl Bridge {
     /// Translates for `tokens`.
     pub fn new(tokens: Tokens, settings: Settings) -> Self {
         Self { tokens, settings, departed: Departed::default(), access: Access::new() }
+    }
+
+    /// Judges clients by `clients` from now on; those that are connected are judged anew with their next request.
+    pub fn admit_clients(&self, clients: Clients) {
+        self.access.replace_clients(clients);
     }
 
     /// The tokens, for what has to be done with them at the end.

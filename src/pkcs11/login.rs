@@ -19,6 +19,16 @@ impl Token {
         Ok(())
     }
 
+    /// Reads what the token can do, where it needs no login for that.
+    pub(super) fn read_mechanisms(&self) -> Result<(), Error> {
+        if self.mechanisms.get().is_none() {
+            let inside = self.library.enter()?;
+            // Who comes second has read the same.
+            let _ = self.mechanisms.set(Mechanisms::read(inside.pkcs11(), self.slot)?);
+        }
+        Ok(())
+    }
+
     /// Logs in, whatever the token says of its need for it or of the session's state: only C_Login proves a PIN.
     fn prove(&self, pin: &Pin<'_>) -> Result<(), Refusal> {
         let inside = self.library.enter().map_err(Refusal::Unavailable)?;

@@ -142,6 +142,19 @@ impl Tokens {
         Ok(token)
     }
 
+    /// The token called `name`, for a client that has proved itself to the caller; there is no login to the token.
+    ///
+    /// # Errors
+    /// [`Refusal`], whose text is for the log only.
+    pub fn open(&self, name: &str) -> Result<Arc<Token>, Refusal> {
+        if self.library.is_closed() {
+            return Err(Refusal::Unavailable(Error::Closed));
+        }
+        let token = self.search(name)?;
+        token.read_mechanisms().map_err(Refusal::Unavailable)?;
+        Ok(token)
+    }
+
     /// Closes all sessions, logs out and calls C_Finalize, after waiting up to 5 s for whoever is inside the module. If
     /// they do not come out, the module is left as it is, and the log says so.
     ///
