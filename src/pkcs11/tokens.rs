@@ -134,11 +134,7 @@ impl Tokens {
         };
         self.judge(&token, pin)?;
         // Only now: a name that a stranger made up is not worth remembering.
-        let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
-        if names.len() >= NAMES {
-            names.clear();
-        }
-        names.insert(name.to_string(), Arc::clone(&token));
+        self.remember(name, &token);
         Ok(token)
     }
 
@@ -150,8 +146,13 @@ impl Tokens {
         if self.library.is_closed() {
             return Err(Refusal::Unavailable(Error::Closed));
         }
+        let known = self.names.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        if let Some(token) = known {
+            return Ok(token);
+        }
         let token = self.search(name)?;
         token.read_mechanisms().map_err(Refusal::Unavailable)?;
+        self.remember(name, &token);
         Ok(token)
     }
 
@@ -178,6 +179,14 @@ impl Tokens {
         }
         tokens.iter().for_each(|token| token.release());
         self.library.finalize();
+    }
+
+    fn remember(&self, name: &str, token: &Arc<Token>) {
+        let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
+        if names.len() >= NAMES {
+            names.clear();
+        }
+        names.insert(name.to_string(), Arc::clone(token));
     }
 
     fn judge(&self, token: &Token, pin: &Pin<'_>) -> Result<(), Refusal> {

@@ -159,8 +159,11 @@ fn read(tag: u8, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     any(bytes).and_then(|((found, value), rest)| (found == tag).then_some((value, rest)))
 }
 
+/// A tag and its value.
+type Tagged<'a> = (u8, &'a [u8]);
+
 /// Tag and value of the item that `bytes` begins with, and what follows it. DER: definite lengths in their shortest form.
-fn any(bytes: &[u8]) -> Option<((u8, &[u8]), &[u8])> {
+fn any(bytes: &[u8]) -> Option<(Tagged<'_>, &[u8])> {
     let (&tag, rest) = bytes.split_first()?;
     let (&first, rest) = rest.split_first()?;
     let (len, rest) = match first {

@@ -91,9 +91,12 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// A PIN, wiped when nobody needs it any more.
+pub(crate) type KeptPin = Arc<Zeroizing<Vec<u8>>>;
+
 /// The settings with the secrets that they name. There is no Debug: it holds PINs.
 pub struct Clients {
-    tokens: Vec<(TokenSettings, Option<Arc<Zeroizing<Vec<u8>>>>)>,
+    tokens: Vec<(TokenSettings, Option<KeptPin>)>,
     clients: Vec<(Arc<Known>, Option<hmac::Tag>)>,
     key: hmac::Key,
 }
@@ -160,7 +163,7 @@ impl Clients {
     }
 
     /// How to log in to the token of this name, and the PIN if the bridge keeps it.
-    pub(crate) fn login(&self, name: &str) -> (Login, Option<Arc<Zeroizing<Vec<u8>>>>) {
+    pub(crate) fn login(&self, name: &str) -> (Login, Option<KeptPin>) {
         let entry = self.tokens.iter().find(|(token, _)| token.name == name);
         entry.map_or((Login::Sent, None), |(token, pin)| (token.login.clone(), pin.clone()))
     }
@@ -218,4 +221,44 @@ fn secret(source: &Source, credentials: Option<&Path>) -> Result<Zeroizing<Vec<u
         Ok(Zeroizing::new(line.to_vec()))
     };
     read().map_err(|why| Error { path: path.clone(), why })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn file(name: &str, content: &str, mode: u32) -> Source {
+        let path = std::env::temp_dir().join(format!("chb-secret-{name}-{}", std::process::id()));
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        Source::File(path)
+    }
+
+    #[test]
+    fn takes_the_first_line_of_a_file_that_others_cannot_read() {
+        let read = |name, content, mode| secret(&file(name, content, mode), None);
+        assert_eq!(read("a", "word with blanks \nmore\n", 0o600).unwrap().as_slice(), b"word with blanks ");
+        assert_eq!(read("b", "word\r\n", 0o640).unwrap().as_slice(), b"word");
+        assert!(read("c", "word", 0o644).unwrap_err().to_string().contains("everyone on this machine"));
+        assert!(read("d", "\nword", 0o600).unwrap_err().to_string().contains("its first line is empty"));
+        for name in ["a", "b", "c", "d"] {
+            let Source::File(path) = file(name, "", 0o600) else { panic!("as a test") };
+            fs::remove_file(path).unwrap();
+        }
+    }
+
+    #[test]
+    fn finds_credentials_only_where_the_service_manager_puts_them() {
+        let error = secret(&Source::Credential("pin".to_owned()), None).unwrap_err();
+        assert!(error.to_string().contains("$CREDENTIALS_DIRECTORY is not set"), "{error}");
+    }
+
+    #[test]
+    fn compares_dns_names_in_either_case_and_nothing_else() {
+        assert!(same_name("DNS:A.example", "DNS:a.example"));
+        assert!(!same_name("URI:urn:A", "URI:urn:a") && !same_name("DNS:a", "URI:a"));
+    }
 }
