@@ -19,7 +19,7 @@ NEEDED = softhsm2-util:softhsm2 pkcs11-tool:opensc openssl:openssl mandoc:mandoc
 MISSING := $(strip $(foreach need,$(NEEDED),$(shell \
 	command -v $(firstword $(subst :, ,$(need))) >/dev/null || echo $(subst +, ,$(lastword $(subst :, ,$(need)))))))
 
-.PHONY: all run check test lint deps conformance install uninstall clean help
+.PHONY: all run check test lint deps conformance smoke fuzz install uninstall clean help
 .NOTPARALLEL:
 
 all:
@@ -28,15 +28,28 @@ all:
 run: deps all
 	@bash conf/try.sh target/release/$(PROGRAM) $(ADDR)
 
-check: deps lint test
+check: deps lint smoke test
 
 # The program's own tests come last, so that their result closes the output.
 test:
 	cd tests/interop && $(CARGO) test --locked
+	cd tests/faulty-module && $(CARGO) test --locked
 	$(CARGO) test --locked --no-fail-fast
 
 conformance:
 	$(CARGO) test --locked --test conformance -- --nocapture
+
+# Every fuzz target for ten seconds, where there is what libFuzzer is built with.
+smoke:
+	@if command -v c++ >/dev/null; then CARGO=$(CARGO) LINT=1 bash tests/fuzz/run 10; \
+	else echo 'fuzz: left out, as there is no C++ compiler (Debian: g++)'; fi
+
+# What `make fuzz` runs, and for how many seconds.
+T ?= front_end
+S ?= 600
+
+fuzz:
+	@CARGO=$(CARGO) KEEP=1 bash tests/fuzz/run $(S) $(T)
 
 lint:
 	$(CARGO) fmt --check
@@ -44,6 +57,11 @@ lint:
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --document-private-items
 	cd tests/interop && $(CARGO) fmt --check
 	cd tests/interop && $(CARGO) clippy --locked --all-targets -- -D warnings
+	cd tests/faulty-module && $(CARGO) fmt --check
+	cd tests/faulty-module && $(CARGO) clippy --locked --all-targets -- -D warnings
+	cd tests/fuzz && $(CARGO) fmt --check
+	cd tests/fuzz/fake-module && $(CARGO) fmt --check
+	cd tests/fuzz/fake-module && $(CARGO) clippy --locked --release -- -D warnings
 
 deps:
 	@command -v $(CARGO) >/dev/null || { echo 'cargo is missing: install Rust 1.85 or later, see https://rustup.rs' >&2; exit 1; }
@@ -78,13 +96,18 @@ uninstall:
 clean:
 	$(CARGO) clean
 	cd tests/interop && $(CARGO) clean
+	cd tests/faulty-module && $(CARGO) clean
+	cd tests/fuzz && $(CARGO) clean
+	cd tests/fuzz/fake-module && $(CARGO) clean
+	rm -rf tests/fuzz/corpus
 	rm -rf run
 
 help:
 	@echo 'make              build the release binary (target/release/$(PROGRAM))'
 	@echo 'make run          install what is missing, make a token in ./run, serve it on ADDR=$(ADDR)'
-	@echo 'make check        install what is missing, lint, run all tests'
+	@echo 'make check        install what is missing, lint, fuzz for a minute, run all tests'
 	@echo 'make test         run all tests'
+	@echo 'make fuzz         T=$(T) S=$(S): one fuzz target for so many seconds (tests/fuzz/README.md)'
 	@echo 'make lint         formatting, clippy and rustdoc, warnings denied'
 	@echo 'make conformance  replay the OASIS test cases, where they are at hand (SHARED=../shared)'
 	@echo 'make deps         install the packages that run and check need (Debian)'

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use support::key::{ecdsa_sha_256, rsa_sha_256};
 use support::spy::Spy;
+use support::tags::operation;
 use support::{Bridge, Client, KeySpec, Token};
 
 /// What memory may grow by, in KiB, once everything has been used once: allocators keep some slack.
@@ -69,6 +70,37 @@ fn two_hundred_connections_leave_nothing_behind() {
 }
 
 #[test]
+fn keys_come_and_go_beside_others_that_sign() {
+    let token = Token::create();
+    let bridge = Bridge::start(&token);
+    let pair = Client::connect(&bridge, &token).create_key_pair(&KeySpec::ecdsa(256));
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut client = Client::connect(&bridge, &token);
+                for number in 0..100_usize {
+                    client.sign(&pair.private, ecdsa_sha_256(), &number.to_be_bytes());
+                }
+            });
+        }
+        for name in ["one", "two", "three", "four"] {
+            let (bridge, token) = (&bridge, &token);
+            scope.spawn(move || {
+                let mut client = Client::connect(bridge, token);
+                for _ in 0..10 {
+                    let own = client.create_key_pair(&KeySpec::ecdsa(256).named(name));
+                    client.call(Client::rename_item(&own.private, &format!("{name}-renamed"))).payload();
+                    client.sign(&own.private, ecdsa_sha_256(), b"data");
+                    client.on_object(operation::DESTROY, &own.private);
+                    client.on_object(operation::DESTROY, &own.public);
+                }
+            });
+        }
+    });
+    assert_eq!(token.objects().len(), 2);
+}
+
+#[test]
 fn sessions_are_given_back() {
     let token = Token::create();
     let spy = Spy::new();
@@ -77,6 +109,7 @@ fn sessions_are_given_back() {
     let pair = client.create_key_pair(&KeySpec::rsa(2048));
     client.sign(&pair.private, rsa_sha_256(), b"data");
     let (open, opened) = (spy.open_sessions(), spy.calls("C_OpenSession"));
+    assert!(open >= 1, "the spy is not asked");
     for number in 0..2000_usize {
         client.sign(&pair.private, rsa_sha_256(), &number.to_be_bytes());
     }

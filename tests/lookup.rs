@@ -240,3 +240,33 @@ fn keys_made_by_others_are_served_like_our_own() {
     assert!(key.verifies(support::openssl::Scheme::Digest("-sha256"), b"data", &signature));
     assert_eq!(client.attribute("0A0B_priv", "State"), Value::Enumeration(state::ACTIVE));
 }
+
+#[test]
+fn keys_that_share_an_identifier_are_not_guessed_between() {
+    let token = Token::create();
+    for label in ["one", "two"] {
+        token.pkcs11_tool(&["--keypairgen", "--key-type", "EC:prime256v1", "--label", label, "--id", "0c"]);
+    }
+    let bridge = Bridge::start(&token);
+    let mut client = Client::connect(&bridge, &token);
+    let answer = client.call(support::key::sign_item("0C_priv", support::key::ecdsa_sha_256(), b"data"));
+    assert_eq!(answer.status, 1, "one of two keys has signed: {answer:?}");
+    assert!(answer.reason.is_some_and(reason::is_known_to_cascade), "{answer:?}");
+    let destroy = Item::new(operation::DESTROY, vec![unique_identifier("0C_priv")]);
+    assert_eq!(client.call(destroy).status, 1);
+    assert_eq!(token.objects().len(), 4);
+}
+
+#[test]
+fn names_may_hold_what_labels_may() {
+    let token = Token::create();
+    let bridge = Bridge::start(&token);
+    let mut client = Client::connect(&bridge, &token);
+    let pair = client.create_key_pair(&KeySpec::ecdsa(256));
+    for name in ["a", "x".repeat(200).as_str(), "zażółć gęślą jaźń", "with spaces, \"quotes\" and / slashes", "🔑"]
+    {
+        client.call(Client::rename_item(&pair.private, name)).payload();
+        assert_eq!(client.name_of(&pair.private), name);
+        finds(&mut client, vec![name_attribute(name)], &[&pair.private]);
+    }
+}

@@ -295,3 +295,18 @@ fn two_tokens_are_kept_apart() {
     let mut crossed = Client::connect_as(&bridge, Some(("second", &token.pin)));
     crossed.call(Item::new(operation::LOCATE, vec![])).is_refused(reason::AUTHENTICATION_NOT_SUCCESSFUL);
 }
+
+#[test]
+fn a_token_goes_by_its_label_its_serial_number_or_its_slot() {
+    let token = Token::create();
+    let bridge = Bridge::start(&token);
+    let slot = token.slot();
+    for name in [&token.label, &token.serial(), &slot.to_string(), &format!("{slot:#x}")] {
+        Client::connect_as(&bridge, Some((name, &token.pin))).random(4);
+    }
+    for name in ["", "signer", "Signer 5117", &(slot + 1).to_string()] {
+        let mut client = Client::connect_as(&bridge, Some((name, &token.pin)));
+        let answer = client.call(Item::new(operation::LOCATE, vec![]));
+        assert_eq!(answer.reason, Some(reason::AUTHENTICATION_NOT_SUCCESSFUL), "{name:?}");
+    }
+}

@@ -15,7 +15,7 @@ const RSA_ENCRYPTION: &[u8] =
 const EC_PUBLIC_KEY: &[u8] = &[0x06, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
 
 /// SubjectPublicKeyInfo (RFC 5280, 4.1; for the Edwards curves RFC 8410, 4).
-pub(super) fn subject_public_key_info(key: &PublicKey) -> Vec<u8> {
+pub fn subject_public_key_info(key: &PublicKey) -> Vec<u8> {
     let (algorithm, bits) = match key {
         PublicKey::Rsa { modulus, exponent } => (RSA_ENCRYPTION.to_vec(), rsa_public_key(modulus, exponent)),
         PublicKey::Ec { curve, point } => {
@@ -39,7 +39,7 @@ pub(super) fn digest_info(oid: &[u8], digest: &[u8]) -> Vec<u8> {
 }
 
 /// ECDSA-Sig-Value (RFC 3279, section 2.2.3) from the two halves, equally long, that PKCS#11 answers.
-pub(super) fn ecdsa_signature(halves: &[u8]) -> Option<Vec<u8>> {
+pub fn ecdsa_signature(halves: &[u8]) -> Option<Vec<u8>> {
     if halves.is_empty() || halves.len() % 2 != 0 {
         return None;
     }
@@ -48,7 +48,7 @@ pub(super) fn ecdsa_signature(halves: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The two halves, each `len` bytes, of an ECDSA-Sig-Value. `None` for what is none, or has numbers that do not fit.
-pub(super) fn ecdsa_halves(signature: &[u8], len: usize) -> Option<Vec<u8>> {
+pub fn ecdsa_halves(signature: &[u8], len: usize) -> Option<Vec<u8>> {
     let (body, rest) = read(SEQUENCE, signature)?;
     let (r, body) = read(INTEGER, body)?;
     let (s, end) = read(INTEGER, body)?;

@@ -9,8 +9,8 @@ use crate::ttlv::Writer;
 
 /// Writes the Key Block of `key`'s public half.
 ///
-/// Without a format asked for, RSA is Transparent RSA Public Key, and an elliptic curve is Raw holding the DER
-/// SubjectPublicKeyInfo: the first client understands nothing else of a curve.
+/// Without a format asked for, RSA is PKCS#1, which every client seen understands, and an elliptic curve is Raw holding the
+/// DER SubjectPublicKeyInfo: the first client understands nothing else of a curve.
 ///
 /// # Errors
 /// Key Format Type Not Supported: the format does not exist for this kind of key or in `version`, or the token does not tell
@@ -21,7 +21,7 @@ pub(super) fn write(w: &mut Writer<'_>, key: &Key, asked: Option<KeyFormatType>,
         algorithm(key.kind).ok_or_else(|| unsupported("keys of this kind are not served".to_owned()))?;
     let public = key.public.as_ref().ok_or_else(|| unsupported("the token does not tell the public key".to_owned()))?;
     let format = asked.unwrap_or(match public {
-        PublicKey::Rsa { .. } => KeyFormatType::TRANSPARENT_RSA_PUBLIC_KEY,
+        PublicKey::Rsa { .. } => KeyFormatType::PKCS_1,
         PublicKey::Ec { .. } => KeyFormatType::RAW,
     });
     let encoded;
@@ -29,12 +29,12 @@ pub(super) fn write(w: &mut Writer<'_>, key: &Key, asked: Option<KeyFormatType>,
         (KeyFormatType::TRANSPARENT_RSA_PUBLIC_KEY, PublicKey::Rsa { modulus, exponent }) => {
             KeyMaterial::RsaPublicKey { modulus, exponent }
         }
-        // Raw RSA is what clients of the first kind read as RSAPublicKey.
-        (KeyFormatType::PKCS_1 | KeyFormatType::RAW, PublicKey::Rsa { modulus, exponent }) => {
+        (KeyFormatType::PKCS_1, PublicKey::Rsa { modulus, exponent }) => {
             encoded = der::rsa_public_key(modulus, exponent);
             KeyMaterial::Bytes(&encoded)
         }
-        (KeyFormatType::X_509, _) | (KeyFormatType::RAW, PublicKey::Ec { .. }) => {
+        // What Raw is of an asymmetric key the specification leaves open; clients read a SubjectPublicKeyInfo.
+        (KeyFormatType::X_509 | KeyFormatType::RAW, _) => {
             encoded = der::subject_public_key_info(public);
             KeyMaterial::Bytes(&encoded)
         }

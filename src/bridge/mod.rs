@@ -15,5 +15,8 @@ mod op;
 mod reason;
 mod service;
 
-pub use op::OPERATIONS;
+// For the fuzzer: what reads and writes bytes that others make and read.
+#[doc(hidden)]
+pub use der::{ecdsa_halves, ecdsa_signature, subject_public_key_info};
+pub use op::{OPERATIONS, Offered};
 pub use service::{After, Bridge, Peer, Service, Settings};

@@ -209,7 +209,15 @@ fn log_certificate(certificate: &Certificate) {
 }
 
 fn load_module(config: &Config) -> Result<Tokens, Failure> {
-    let module = Module::load(&config.pkcs11.lib_path)?;
+    let (module, away) = Module::load_early(&config.pkcs11.lib_path)?;
+    if let Some(why) = away {
+        warn!(
+            "PKCS#11 module {}: {why}\nhint: the HSM may be away, or the module's own configuration missing, wrong or not readable; \
+             it is tried again every 30 s at most, when a client asks for a token",
+            config.pkcs11.lib_path.display()
+        );
+        return Ok(Tokens::new(module, &config.pkcs11));
+    }
     let of = module.info();
     info!(
         "PKCS#11 module {}: {}, {}, version {}, PKCS#11 {}",

@@ -101,6 +101,13 @@ impl Forgotten {
         self.count.fetch_add(1, Ordering::Release);
     }
 
+    /// Every handle is stale: sessions have missed more than is remembered.
+    pub(super) fn all(&self) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.clear();
+        self.count.fetch_add(1, Ordering::Release);
+    }
+
     /// Removes from `handles` what was forgotten since the last time.
     pub(super) fn apply(&self, handles: &mut Handles) {
         if handles.caught_up == self.count.load(Ordering::Acquire) {

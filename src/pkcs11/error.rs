@@ -5,6 +5,7 @@ use std::fmt;
 
 use cryptoki::error::RvError;
 
+use super::fault::Fault;
 use super::key::Class;
 use super::rv::{function_name, rv_name};
 
@@ -28,6 +29,15 @@ pub enum Error {
         /// What it returned.
         rv: RvError,
     },
+    /// A change was begun, and the HSM failed before it said what became of it.
+    Unsettled {
+        /// What is known of it, such as `the key pair was not made`.
+        outcome: &'static str,
+        /// The failure.
+        why: Box<Error>,
+    },
+    /// The token, or the whole HSM, is known to be away; it is tried again every second.
+    Away(Box<Error>),
     /// The module is finalized, or about to be.
     Closed,
     /// The CKA_ID wished for a new key is in use; another may be tried.
@@ -57,6 +67,11 @@ impl Error {
         }
     }
 
+    /// What is broken; a failure that is not the module's breaks nothing.
+    pub fn fault(&self) -> Fault {
+        self.rv().map_or(Fault::Request, Fault::of)
+    }
+
     /// Whether the module, or the binding on its behalf, failed a call: the session may then still be in the middle of it.
     pub(super) fn is_failed_call(&self) -> bool {
         matches!(self, Self::Call { .. } | Self::Binding { .. })
@@ -64,23 +79,16 @@ impl Error {
 
     /// Whether an object handle no longer names an object.
     pub(super) fn is_stale_handle(&self) -> bool {
-        matches!(self.rv(), Some(RvError::ObjectHandleInvalid | RvError::KeyHandleInvalid))
+        self.fault() == Fault::Handle
     }
 
     /// Whether the session, the login or the token is lost, so that nothing else on this session can succeed.
     pub(super) fn is_loss(&self) -> bool {
-        matches!(
-            self.rv(),
-            Some(
-                RvError::CryptokiNotInitialized
-                    | RvError::DeviceRemoved
-                    | RvError::SessionClosed
-                    | RvError::SessionHandleInvalid
-                    | RvError::TokenNotPresent
-                    | RvError::TokenNotRecognized
-                    | RvError::UserNotLoggedIn
-            )
-        )
+        match self.fault() {
+            Fault::Session | Fault::Login | Fault::Token => true,
+            Fault::Module => self.rv() == Some(RvError::CryptokiNotInitialized),
+            Fault::Request | Fault::Busy | Fault::Handle => false,
+        }
     }
 }
 
@@ -88,6 +96,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ambiguous { class } => write!(f, "several {class} objects have this CKA_ID"),
+            Self::Away(why) => write!(f, "the HSM is away: {why}"),
             Self::Binding { what } => write!(f, "the module's answer is not understood: {what}"),
             Self::Call { function, rv } => {
                 let (name, number) = rv_name(*rv);
@@ -98,6 +107,7 @@ impl fmt::Display for Error {
             Self::NoSession => f.write_str("no session with the token became free in time"),
             Self::NotFound { class } => write!(f, "no {class} object has this CKA_ID"),
             Self::NotTaken { attribute } => write!(f, "the token did not take {attribute} as given"),
+            Self::Unsettled { outcome, why } => write!(f, "{why}: {outcome}"),
             Self::Unsupported(what) => write!(f, "not supported: {what}"),
         }
     }

@@ -8,6 +8,7 @@ use std::sync::{PoisonError, RwLock};
 
 use cryptoki::types::RawAuthPin;
 use ring::{hmac, rand};
+use secrecy::ExposeSecret;
 
 use super::error::Error;
 
@@ -84,8 +85,9 @@ const WRONG_PINS: usize = 32;
 
 /// Admits requests to one token.
 ///
-/// The PIN itself is not kept: what is, is its HMAC under a random key of this process, so that neither memory nor the time
-/// a comparison takes tells anything of it.
+/// PINs are compared by their HMAC under a random key of this process, so that the time a comparison takes tells nothing. The
+/// admitted PIN itself is kept too, for the token may log out by itself while clients go on; it is wiped when it is replaced
+/// or no longer right.
 pub(super) struct Gate {
     key: hmac::Key,
     state: RwLock<State>,
@@ -93,7 +95,7 @@ pub(super) struct Gate {
 
 #[derive(Default)]
 struct State {
-    admitted: Option<hmac::Tag>,
+    admitted: Option<Admitted>,
     wrong: VecDeque<hmac::Tag>,
 }
 
@@ -104,6 +106,12 @@ impl State {
         }
         self.wrong.push_back(tag);
     }
+}
+
+/// The PIN that is known to be right.
+struct Admitted {
+    tag: hmac::Tag,
+    pin: RawAuthPin,
 }
 
 impl Gate {
@@ -132,7 +140,7 @@ impl Gate {
         let proof = prove(pin);
         match &proof {
             Ok(()) => {
-                state.admitted = Some(hmac::sign(&self.key, pin.0));
+                state.admitted = Some(Admitted { tag: hmac::sign(&self.key, pin.0), pin: pin.secret() });
             }
             Err(Refusal::WrongPin) => {
                 state.remember_wrong(hmac::sign(&self.key, pin.0));
@@ -159,8 +167,9 @@ impl Gate {
     pub(super) fn replace(&self, pin: &Pin<'_>) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         state.wrong.retain(|wrong| hmac::verify(&self.key, pin.0, wrong.as_ref()).is_err());
-        if let Some(old) = state.admitted.replace(hmac::sign(&self.key, pin.0)) {
-            state.remember_wrong(old);
+        let new = Admitted { tag: hmac::sign(&self.key, pin.0), pin: pin.secret() };
+        if let Some(Admitted { tag, .. }) = state.admitted.replace(new) {
+            state.remember_wrong(tag);
         }
     }
 
@@ -175,11 +184,28 @@ impl Gate {
         self.state.write().unwrap_or_else(PoisonError::into_inner).wrong.clear();
     }
 
+    /// A copy of the admitted PIN, to log in anew with.
+    pub(super) fn kept(&self) -> Option<RawAuthPin> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let pin = state.admitted.as_ref()?.pin.expose_secret().to_vec();
+        Some(RawAuthPin::new(Box::new(pin)))
+    }
+
+    /// The token says that the admitted PIN is right no longer: it is not tried again, and another one has to be proved.
+    pub(super) fn revoke(&self) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Admitted { tag, .. }) = state.admitted.take() {
+            // It was changed, and another may be right that was wrong before.
+            state.wrong.clear();
+            state.remember_wrong(tag);
+        }
+    }
+
     /// What is already known of `pin`.
     fn verdict(&self, state: &State, pin: &Pin<'_>) -> Option<Result<(), Refusal>> {
         let is = |tag: &hmac::Tag| hmac::verify(&self.key, pin.0, tag.as_ref()).is_ok();
         match &state.admitted {
-            Some(tag) if is(tag) => Some(Ok(())),
+            Some(admitted) if is(&admitted.tag) => Some(Ok(())),
             Some(_) => Some(Err(Refusal::WrongPin)),
             None => state.wrong.iter().any(is).then_some(Err(Refusal::WrongPin)),
         }
@@ -289,6 +315,18 @@ mod tests {
         assert!(!is_new(b"1234"), "the old PIN would be tried again");
         gate.forget_wrong();
         assert!(is_new(b"0000"));
+    }
+
+    #[test]
+    fn keeps_the_right_pin_until_the_token_says_otherwise() {
+        let (gate, token) = (Gate::new().unwrap(), Asked::default());
+        assert!(offer(&gate, &token, b"0000").is_err() && gate.kept().is_none());
+        offer(&gate, &token, b"1234").unwrap();
+        assert_eq!(gate.kept().unwrap().expose_secret().as_slice(), b"1234");
+        gate.revoke();
+        assert!(gate.kept().is_none());
+        assert_eq!(offer(&gate, &token, b"1234"), Err(Refusal::WrongPin));
+        assert_eq!(token.times(), 2, "a PIN known to be wrong was tried again");
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! Making key pairs: down the ladder of templates, then read back, or removed again.
 #![forbid(unsafe_code)]
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use cryptoki::object::ObjectHandle;
 use cryptoki::session::Session;
 
+use super::destroy::unsettled;
 use super::error::Error;
+use super::fault::Fault;
 use super::key::{Class, Hex, Key, KeyPair, KeyPairSpec};
 use super::ladder::{Lesson, descend};
 use super::object;
@@ -16,6 +19,12 @@ use super::token::{Seat, Token};
 
 /// Ids of fewer bytes are looked for before they are used: chance may well have given them away already.
 const SURELY_NEW: usize = 8;
+
+/// What was there of a pair that failed.
+enum Cleared {
+    Nothing,
+    Pair,
+}
 
 /// What a token has taught about its templates.
 #[derive(Default)]
@@ -27,24 +36,76 @@ impl Token {
     ///
     /// # Errors
     /// [`Error::IdTaken`] for a short id that is in use; [`Error::NotTaken`] if what was made is not what was asked for, or a
-    /// private key that is neither sensitive nor bound to the token; what the module says to the fullest template.
+    /// private key that is neither sensitive nor bound to the token; [`Error::Unsettled`] if the HSM failed meanwhile; what the
+    /// module says to the fullest template.
     pub fn generate_key_pair(&self, spec: &KeyPairSpec<'_>) -> Result<KeyPair, Error> {
         let mut learnt = self.change();
-        self.run(|seat| {
-            if spec.id.len() < SURELY_NEW && !is_free(&seat.session, &spec.id)? {
-                return Err(Error::IdTaken);
+        let mut again = true;
+        loop {
+            let begun = Cell::new(false);
+            let why = match self.run_until(&begun, |seat| self.generate_on(seat, spec, &mut learnt, &begun)) {
+                Err(error) if begun.get() => error,
+                result => return result,
+            };
+            let fault = why.fault();
+            if matches!(fault, Fault::Request | Fault::Busy) || spec.id.len() < SURELY_NEW {
+                return Err(why);
             }
-            let (public, private) = self.make(&seat.session, spec, &mut learnt)?;
-            match self.read_back(seat, spec, public, private) {
-                Ok(pair) => Ok(pair),
+            match self.clear(spec) {
+                // The call never began; and now that it is known that nothing is there, this is no second pair.
+                Ok(Cleared::Nothing) if again && matches!(fault, Fault::Session | Fault::Login) => again = false,
+                Ok(Cleared::Nothing) => return Err(unsettled("the key pair was not made", why)),
+                Ok(Cleared::Pair) => return Err(unsettled("the key pair was removed again", why)),
                 Err(error) => {
-                    for (class, handle) in [(Class::PrivateKey, private), (Class::PublicKey, public)] {
-                        self.unmake(&seat.session, class, handle, &spec.id);
-                    }
-                    Err(error)
+                    let name = self.info().name();
+                    log::error!("token {name}: a key pair with the CKA_ID {} may be left: {error}", Hex(&spec.id));
+                    return Err(unsettled("whether the key pair was made is not known: the HSM did not answer", why));
+                }
+            }
+        }
+    }
+
+    fn generate_on(
+        &self,
+        seat: &mut Seat,
+        spec: &KeyPairSpec<'_>,
+        learnt: &mut Learnt,
+        begun: &Cell<bool>,
+    ) -> Result<KeyPair, Error> {
+        if spec.id.len() < SURELY_NEW && !is_free(&seat.session, &spec.id)? {
+            return Err(Error::IdTaken);
+        }
+        begun.set(true);
+        let (public, private) = self.make(&seat.session, spec, learnt)?;
+        self.read_back(seat, spec, public, private).inspect_err(|error| {
+            if !error.is_loss() {
+                for (class, handle) in [(Class::PrivateKey, private), (Class::PublicKey, public)] {
+                    self.unmake(&seat.session, class, handle, &spec.id);
                 }
             }
         })
+    }
+
+    /// Looks whether a pair that failed is there, and removes it. Its id is random: nobody else's has it.
+    fn clear(&self, spec: &KeyPairSpec<'_>) -> Result<Cleared, Error> {
+        let mut cleared = Cleared::Nothing;
+        for class in [Class::PrivateKey, Class::PublicKey] {
+            self.run(|seat| match object::find(&seat.session, class, &spec.id) {
+                Ok(handle) => {
+                    cleared = Cleared::Pair;
+                    match seat.session.destroy_object(handle).map_err(Error::from) {
+                        // Gone with the other half.
+                        Err(error) if error.is_stale_handle() => Ok(()),
+                        other => other,
+                    }
+                }
+                // Without a login private keys are not seen.
+                Err(Error::NotFound { .. }) => self.check_login(&seat.session),
+                Err(error) => Err(error),
+            })?;
+        }
+        self.forget(&spec.id);
+        Ok(cleared)
     }
 
     fn make(

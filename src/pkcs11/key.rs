@@ -112,7 +112,7 @@ impl PublicKey {
     }
 
     /// The key in a DER SubjectPublicKeyInfo (RFC 5280, section 4.1), as CKA_PUBLIC_KEY_INFO holds it.
-    pub(super) fn from_info(info: &[u8]) -> Option<Self> {
+    pub fn from_info(info: &[u8]) -> Option<Self> {
         let (algorithm, rest) = der::first(der::whole(info, der::SEQUENCE)?, der::SEQUENCE)?;
         let key = der::bits(der::whole(rest, der::BIT_STRING)?)?;
         let (oid, params) = der::first(algorithm, der::OBJECT_IDENTIFIER)?;

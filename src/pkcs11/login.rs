@@ -1,6 +1,7 @@
 //! Proving a PIN to a token: what the gate calls when it does not know.
 #![forbid(unsafe_code)]
 
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use cryptoki::error::RvError;
@@ -9,6 +10,7 @@ use cryptoki::session::{Session, UserType};
 use super::error::Error;
 use super::gate::{Pin, Refusal};
 use super::mechanisms::Mechanisms;
+use super::repair::tells_login;
 use super::token::Token;
 
 impl Token {
@@ -42,11 +44,17 @@ impl Token {
         if !self.attempts.take(Instant::now()) {
             return Err(Refusal::TooManyAttempts);
         }
-        let anchor = match self.pool.take_anchor() {
-            Some(anchor) => anchor,
-            None => self.open(&inside).map_err(Refusal::Unavailable)?,
+        let anchor = self.pool.take_anchor().map_err(Refusal::Unavailable)?;
+        let anchor = match anchor.map_or_else(|| self.open(&inside), Ok) {
+            Ok(anchor) => anchor,
+            Err(error) => {
+                self.pool.anchor(None);
+                return Err(Refusal::Unavailable(error));
+            }
         };
         let verdict = log_in(&anchor.session, pin).and_then(|()| {
+            let tells = tells_login(&anchor.session).map_err(Refusal::Unavailable)?;
+            self.tells_login.store(tells, Ordering::Relaxed);
             if self.mechanisms.get().is_none() {
                 let read = Mechanisms::read(inside.pkcs11(), self.slot).map_err(Refusal::Unavailable)?;
                 // Nobody else fills it: the gate lets one in at a time.
@@ -54,9 +62,8 @@ impl Token {
             }
             Ok(())
         });
-        if !matches!(verdict, Err(Refusal::Unavailable(_))) {
-            self.pool.anchor(anchor);
-        }
+        let sound = !matches!(verdict, Err(Refusal::Unavailable(_)));
+        self.pool.anchor(sound.then_some(anchor));
         if verdict.is_ok() {
             log::info!("token {}: logged in, {} mechanisms", self.info().name(), self.mechanisms().iter().count());
         }
@@ -76,15 +83,20 @@ pub(super) fn log_in(session: &Session, pin: &Pin<'_>) -> Result<(), Refusal> {
         other => other,
     };
     result.map_err(|error| match error.rv() {
-        // NetHSM answers USER_TYPE_INVALID to a wrong PIN, YubiHSM ARGUMENTS_BAD to one of the wrong form.
-        Some(
-            RvError::ArgumentsBad
-            | RvError::PinIncorrect
-            | RvError::PinInvalid
-            | RvError::PinLenRange
-            | RvError::UserTypeInvalid,
-        ) => Refusal::WrongPin,
+        Some(rv) if is_wrong_pin(rv) => Refusal::WrongPin,
         Some(RvError::PinLocked) => Refusal::PinLocked,
         _ => Refusal::Unavailable(error),
     })
+}
+
+/// What C_Login says of a wrong PIN: NetHSM USER_TYPE_INVALID, and YubiHSM ARGUMENTS_BAD of one of the wrong form.
+pub(super) fn is_wrong_pin(rv: RvError) -> bool {
+    matches!(
+        rv,
+        RvError::ArgumentsBad
+            | RvError::PinIncorrect
+            | RvError::PinInvalid
+            | RvError::PinLenRange
+            | RvError::UserTypeInvalid
+    )
 }

@@ -3,17 +3,19 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::RvError;
 
+use super::door::{Door, Shut};
 use super::error::Error;
+use super::fault::Fault;
 use super::load::{LoadError, load};
 use super::slot::{self, TokenInfo};
+use super::token::Token;
 
 /// A PKCS#11 module, loaded and initialised. C_Finalize is called when nothing uses it any more.
 pub struct Module {
@@ -41,34 +43,31 @@ impl Module {
     /// # Errors
     /// [`LoadError`], each with a hint of what to do.
     pub fn load(path: &Path) -> Result<Self, LoadError> {
-        let pkcs11 = load(path)?;
-        let failed = |error| LoadError::Failed { path: path.to_path_buf(), error: Error::from(error) };
-        let (ours, serial) = initialize(&pkcs11).map_err(failed)?;
-        let mut library = Library {
-            info: ModuleInfo { path: path.to_path_buf(), ..ModuleInfo::default() },
-            inside: AtomicUsize::new(0),
-            serial: serial.then(Mutex::default),
-            unreadable: Mutex::default(),
-            initialized: AtomicBool::new(ours),
-            pkcs11,
-        };
-        match library.pkcs11.get_library_info().map_err(Error::from) {
-            Ok(info) => {
-                library.info.manufacturer = slot::trimmed(info.manufacturer_id());
-                library.info.description = slot::trimmed(info.library_description());
-                library.info.library_version = info.library_version().to_string();
-                library.info.cryptoki_version = info.cryptoki_version().to_string();
+        let module = Self { library: Arc::new(Library::new(path, load(path)?)) };
+        let begun = module.library.begin();
+        begun.map(|()| module).map_err(|error| LoadError::Failed { path: path.to_path_buf(), error })
+    }
+
+    /// As [`Self::load`], but for an HSM that is away: the module is initialised later, when somebody needs it and at most
+    /// every 30 s. Why it could not be is returned too.
+    ///
+    /// # Errors
+    /// [`LoadError`] for whatever no HSM that comes back will mend.
+    pub fn load_early(path: &Path) -> Result<(Self, Option<Error>), LoadError> {
+        let module = Self { library: Arc::new(Library::new(path, load(path)?)) };
+        match module.library.begin() {
+            Ok(()) => Ok((module, None)),
+            Err(error) if matches!(error.fault(), Fault::Busy | Fault::Token | Fault::Module) => {
+                module.library.door.stay_shut(error.clone());
+                Ok((module, Some(error)))
             }
-            Err(error @ Error::Call { .. }) => return Err(LoadError::Failed { path: path.to_path_buf(), error }),
-            // Flags that the standard does not know are no reason to do without the module.
-            Err(error) => log::warn!("PKCS#11 module {}: C_GetInfo: {error}", path.display()),
+            Err(error) => Err(LoadError::Failed { path: path.to_path_buf(), error }),
         }
-        Ok(Self { library: Arc::new(library) })
     }
 
     /// What the module says of itself.
     pub fn info(&self) -> &ModuleInfo {
-        &self.library.info
+        self.library.info()
     }
 
     /// The tokens that are there now. One whose description cannot be read is left out, with a warning.
@@ -102,68 +101,170 @@ fn initialize(pkcs11: &Pkcs11) -> Result<(bool, bool), cryptoki::error::Error> {
 
 /// The module, shared by all who call it.
 pub(super) struct Library {
-    pub(super) info: ModuleInfo,
-    /// How many are inside, and [`CLOSED`] once nobody else may come in.
-    inside: AtomicUsize,
+    bare: ModuleInfo,
+    described: OnceLock<ModuleInfo>,
+    pub(super) door: Door,
+    /// Whether calls have to come one at a time.
+    cannot_lock: AtomicBool,
     /// Held by the one inside, where the module cannot lock.
-    serial: Option<Mutex<()>>,
+    serial: Mutex<()>,
     /// Slots already warned of.
     pub(super) unreadable: Mutex<BTreeSet<u64>>,
+    /// Whose sessions end with the module.
+    pub(super) tokens: Mutex<Vec<Weak<Token>>>,
     /// Whether C_Finalize is still to be called.
     initialized: AtomicBool,
     pkcs11: Pkcs11,
 }
 
-const CLOSED: usize = 1 << (usize::BITS - 1);
-
-/// How often [`Library::is_left`] looks.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
-
 impl Library {
-    /// Comes in, to make calls until the guard is dropped.
+    fn new(path: &Path, pkcs11: Pkcs11) -> Self {
+        Self {
+            bare: ModuleInfo { path: path.to_path_buf(), ..ModuleInfo::default() },
+            described: OnceLock::new(),
+            door: Door::default(),
+            cannot_lock: AtomicBool::new(false),
+            serial: Mutex::default(),
+            unreadable: Mutex::default(),
+            tokens: Mutex::default(),
+            initialized: AtomicBool::new(false),
+            pkcs11,
+        }
+    }
+
+    /// What the module says of itself, as far as it could be asked.
+    pub(super) fn info(&self) -> &ModuleInfo {
+        self.described.get().unwrap_or(&self.bare)
+    }
+
+    /// Calls C_Initialize, and asks what the module is if that is not known yet.
+    fn begin(&self) -> Result<(), Error> {
+        let (ours, serial) = initialize(&self.pkcs11)?;
+        self.initialized.store(ours, Ordering::Release);
+        self.cannot_lock.store(serial, Ordering::Release);
+        if self.described.get().is_some() {
+            return Ok(());
+        }
+        match self.pkcs11.get_library_info().map_err(Error::from) {
+            Ok(info) => {
+                let _ = self.described.set(ModuleInfo {
+                    path: self.bare.path.clone(),
+                    manufacturer: slot::trimmed(info.manufacturer_id()),
+                    description: slot::trimmed(info.library_description()),
+                    library_version: info.library_version().to_string(),
+                    cryptoki_version: info.cryptoki_version().to_string(),
+                });
+            }
+            Err(error @ Error::Call { .. }) => {
+                self.end();
+                return Err(error);
+            }
+            // Flags that the standard does not know are no reason to do without the module.
+            Err(error) => log::warn!("PKCS#11 module {}: C_GetInfo: {error}", self.bare.path.display()),
+        }
+        Ok(())
+    }
+
+    /// Comes in, to make calls until the guard is dropped. Whoever is inside must not come in again.
     ///
     /// # Errors
-    /// [`Error::Closed`] once [`Self::close`] was called.
+    /// [`Error::Closed`] once [`Self::close`] was called; [`Error::Away`] while the module cannot be initialised.
     pub(super) fn enter(&self) -> Result<Inside<'_>, Error> {
-        let before = self.inside.fetch_add(1, Ordering::AcqRel);
-        let mut inside = Inside { library: self, _turn: None };
-        if before & CLOSED == 0 {
-            inside._turn = self.serial.as_ref().map(|serial| serial.lock().unwrap_or_else(PoisonError::into_inner));
-            // Closed meanwhile, while waiting for the turn.
-            if !self.is_closed() {
-                return Ok(inside);
+        loop {
+            if self.door.step_in() {
+                // Made first, so that it is left again whatever follows.
+                let mut inside = Inside { library: self, _turn: None };
+                if self.cannot_lock.load(Ordering::Acquire) {
+                    inside._turn = Some(self.serial.lock().unwrap_or_else(PoisonError::into_inner));
+                }
+                // Closed meanwhile, while waiting for the turn.
+                if !self.is_closed() {
+                    return Ok(inside);
+                }
+            }
+            if self.is_closed() {
+                return Err(Error::Closed);
+            }
+            if self.door.wait_until_open()? {
+                self.renew()?;
             }
         }
-        Err(Error::Closed)
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.inside.load(Ordering::Acquire) & CLOSED != 0
+        self.door.is_closed()
     }
 
     /// Lets nobody else in. False if that was so already.
     pub(super) fn close(&self) -> bool {
-        self.inside.fetch_or(CLOSED, Ordering::AcqRel) & CLOSED == 0
+        self.door.close()
     }
 
     /// Whether all who are inside come out within `wait`. To be called after [`Self::close`].
     pub(super) fn is_left(&self, wait: Duration) -> bool {
-        let started = Instant::now();
-        while self.inside.load(Ordering::Acquire) != CLOSED {
-            if started.elapsed() >= wait {
-                return false;
-            }
-            thread::sleep(LOOK_AGAIN);
+        self.door.is_left(wait)
+    }
+
+    /// Initialises the module anew, with nobody inside, unless that was done less than 30 s ago. Every session is gone after
+    /// it. Returns whether it was done, by this call or by another at the same time. Not to be called from inside.
+    ///
+    /// # Errors
+    /// [`Error::Away`] if the module does not let itself be initialised; the next who needs it tries again after 30 s.
+    pub(super) fn renew(&self) -> Result<bool, Error> {
+        let was_ours = self.initialized.load(Ordering::Acquire);
+        // Another part of the process initialised it, and may be inside.
+        if !was_ours && !self.door.is_away() {
+            return Ok(false);
         }
-        true
+        match self.door.shut()? {
+            Shut::ByOther => return Ok(true),
+            Shut::TooSoon => return Ok(false),
+            Shut::Crowded => {
+                log::warn!(
+                    "PKCS#11 module {}: not initialised anew, it has calls that do not return",
+                    self.bare.path.display()
+                );
+                return Ok(false);
+            }
+            Shut::Empty => {}
+        }
+        let tokens: Vec<_> = {
+            let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+            tokens.retain(|token| token.strong_count() > 0);
+            tokens.iter().filter_map(Weak::upgrade).collect()
+        };
+        tokens.iter().for_each(|token| token.abandon());
+        if was_ours {
+            self.end();
+        }
+        match self.begin() {
+            Ok(()) => {
+                self.door.open();
+                log::info!("PKCS#11 module {} is initialised anew", self.bare.path.display());
+                Ok(true)
+            }
+            Err(error) => {
+                log::warn!("PKCS#11 module {}: {error}: it is tried again every 30 s", self.bare.path.display());
+                self.door.stay_shut(error.clone());
+                Err(Error::Away(Box::new(error)))
+            }
+        }
+    }
+
+    /// Calls C_Finalize, whatever comes of it.
+    fn end(&self) {
+        self.initialized.store(false, Ordering::Release);
+        if let Err(error) = self.pkcs11.clone().finalize().map_err(Error::from) {
+            log::debug!("PKCS#11 module {}: {error}", self.bare.path.display());
+        }
     }
 
     /// Calls C_Finalize, once. Nobody may be inside, and no session open.
     pub(super) fn finalize(&self) {
         if self.initialized.swap(false, Ordering::AcqRel) {
             match self.pkcs11.clone().finalize().map_err(Error::from) {
-                Ok(()) => log::info!("PKCS#11 module {} is finalized", self.info.path.display()),
-                Err(error) => log::warn!("PKCS#11 module {}: {error}", self.info.path.display()),
+                Ok(()) => log::info!("PKCS#11 module {} is finalized", self.bare.path.display()),
+                Err(error) => log::warn!("PKCS#11 module {}: {error}", self.bare.path.display()),
             }
         }
     }
@@ -190,6 +291,6 @@ impl Inside<'_> {
 
 impl Drop for Inside<'_> {
     fn drop(&mut self) {
-        self.library.inside.fetch_sub(1, Ordering::AcqRel);
+        self.library.door.step_out();
     }
 }

@@ -108,22 +108,36 @@ impl<S> Pool<S> {
         }
     }
 
-    /// Takes the anchor out, to log in with it.
-    pub(super) fn take_anchor(&self) -> Option<S> {
+    /// Takes the anchor out, to log in with it; waits for whoever has it. `None` if there is none. [`Self::anchor`] has to
+    /// follow.
+    ///
+    /// # Errors
+    /// [`Error::NoSession`] if it is not given back in time.
+    pub(super) fn take_anchor(&self) -> Result<Option<S>, Error> {
+        let started = Instant::now();
         let mut state = self.lock();
-        match std::mem::replace(&mut state.anchor, Anchor::None) {
-            Anchor::Home(session) => Some(session),
-            other => {
-                state.anchor = other;
-                None
+        loop {
+            match std::mem::replace(&mut state.anchor, Anchor::Lent) {
+                Anchor::Home(session) => return Ok(Some(session)),
+                Anchor::None => return Ok(None),
+                Anchor::Lent => {}
             }
+            // This wake-up may have been for somebody who waits for another session.
+            self.freed.notify_one();
+            let Some(left) = self.wait.checked_sub(started.elapsed()) else { return Err(Error::NoSession) };
+            state = self.freed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    /// Keeps `session` as the anchor.
-    pub(super) fn anchor(&self, session: S) {
-        self.lock().anchor = Anchor::Home(session);
-        self.freed.notify_one();
+    /// Keeps `session` as the anchor; without one, the token has none.
+    pub(super) fn anchor(&self, session: Option<S>) {
+        self.lock().anchor = session.map_or(Anchor::None, Anchor::Home);
+        self.freed.notify_all();
+    }
+
+    /// Takes out the sessions that are idle, for they may be lost.
+    pub(super) fn purge(&self) -> Vec<S> {
+        std::mem::take(&mut self.lock().idle)
     }
 
     /// Lends nothing from now on; who waits for a session is refused.
@@ -163,6 +177,17 @@ impl<S> Loan<'_, S> {
     /// The anchor goes back all the same, since closing it would log the token out.
     pub(super) fn discard(&mut self) {
         self.sound = false;
+    }
+
+    /// The session is lost: it is forgotten without a word to the module, where its handle may name another one by now.
+    pub(super) fn forget(&mut self) {
+        // The anchor goes back: whether it is lost, repair will tell.
+        if !self.anchor {
+            self.sound = false;
+            if let Some(session) = self.session.take() {
+                std::mem::forget(session);
+            }
+        }
     }
 
     /// What is lent.
@@ -316,7 +341,7 @@ mod tests {
     fn the_anchor_serves_where_the_token_allows_no_other() {
         for (most, limit) in [(0, 9), (4, 1)] {
             let (pool, token) = (Pool::new(most, SHORT), Token::of(limit));
-            pool.anchor(token.open().unwrap());
+            pool.anchor(token.open().ok());
             let mut loan = pool.lend(|| token.open()).unwrap();
             assert_eq!(loan.get().unwrap().0, 0);
             assert_eq!(pool.lend(|| token.open()).err(), Some(Error::NoSession));
@@ -329,6 +354,32 @@ mod tests {
     }
 
     #[test]
+    fn a_lost_session_is_not_closed_but_replaced() {
+        let (pool, token) = (Pool::new(1, SHORT), Token::of(9));
+        let mut loan = pool.lend(|| token.open()).unwrap();
+        loan.forget();
+        drop(loan);
+        assert_eq!(token.open_now(), 1);
+        assert_eq!(pool.lend(|| token.open()).unwrap().get().unwrap().0, 1);
+    }
+
+    #[test]
+    fn whoever_repairs_the_anchor_waits_for_it_and_others_wait_meanwhile() {
+        let (pool, token) = (Arc::new(Pool::new(0, LONG)), Token::of(1));
+        assert!(pool.take_anchor().unwrap().is_none());
+        pool.anchor(token.open().ok());
+        let loan = pool.lend(|| token.open()).unwrap();
+        let theirs = Arc::clone(&pool);
+        let repair = thread::spawn(move || {
+            let anchor = theirs.take_anchor().unwrap();
+            theirs.anchor(anchor);
+        });
+        drop(loan);
+        repair.join().unwrap();
+        assert!(pool.lend(|| token.open()).is_ok());
+    }
+
+    #[test]
     fn without_any_session_to_wait_for_nobody_waits() {
         let (pool, token) = (Pool::new(4, LONG), Token::of(0));
         assert_eq!(pool.lend(|| token.open()).err(), Some(Error::NoSession));
@@ -337,7 +388,7 @@ mod tests {
     #[test]
     fn closing_turns_borrowers_away_and_drains_what_is_given_back() {
         let (pool, token) = (Arc::new(Pool::new(1, LONG)), Token::of(9));
-        pool.anchor(token.open().unwrap());
+        pool.anchor(token.open().ok());
         let held = pool.lend(|| token.open()).unwrap();
         let (theirs, opener) = (Arc::clone(&pool), token.clone());
         let waiting = thread::spawn(move || theirs.lend(|| opener.open()).err());

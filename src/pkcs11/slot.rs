@@ -42,7 +42,7 @@ pub struct TokenInfo {
 }
 
 impl TokenInfo {
-    fn new(slot: Slot, info: &cryptoki::slot::TokenInfo) -> Self {
+    pub(super) fn new(slot: Slot, info: &cryptoki::slot::TokenInfo) -> Self {
         let limit = |limit| match limit {
             Limit::Max(most) => Some(most),
             Limit::Infinite | Limit::Unavailable => None,
@@ -72,6 +72,11 @@ impl TokenInfo {
         } else {
             format!("'{}'", self.label.escape_debug())
         }
+    }
+
+    /// Whether it is the same token, initialised by the same person at the same time as far as it says.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        (&self.serial, &self.label) == (&other.serial, &other.label)
     }
 
     /// What can be said of a token that does not describe itself.

@@ -1,7 +1,8 @@
 //! One token: its gate, its sessions, what is remembered of its objects, and the operations.
 #![forbid(unsafe_code)]
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use cryptoki::error::RvError;
@@ -17,6 +18,7 @@ use super::change::Changes;
 use super::error::Error;
 use super::gate::Gate;
 use super::generate::Learnt;
+use super::health::Health;
 use super::key::{Class, Filter, Key, Listed};
 use super::mechanisms::Mechanisms;
 use super::module::{Inside, Library};
@@ -39,7 +41,13 @@ pub struct Token {
     pub(super) changes: Changes,
     pub(super) mechanisms: OnceLock<Mechanisms>,
     pub(super) keys: Keys,
-    forgotten: Forgotten,
+    pub(super) forgotten: Forgotten,
+    pub(super) health: Health,
+    /// Whether the state of a session says that it is logged in, where it is.
+    pub(super) tells_login: AtomicBool,
+    /// How long to wait for a session, or for a repair.
+    pub(super) wait: Duration,
+    pub(super) me: Weak<Self>,
     /// Held by whoever makes, changes or destroys objects: SoftHSM errs and NSS deadlocks otherwise.
     change: Mutex<Learnt>,
     // Sessions are closed before the library is finalized: fields are dropped in this order.
@@ -51,12 +59,14 @@ pub struct Token {
 pub(super) struct Seat {
     pub(super) session: Session,
     pub(super) handles: Handles,
+    /// How many repairs of the token it has seen: one that missed the last may be lost.
+    pub(super) repairs: u64,
 }
 
 /// A session on loan, and with it the right to call the module.
-struct Lent<'t> {
+pub(super) struct Lent<'t> {
     // Goes back, or is closed, while the module may still be called: fields are dropped in this order.
-    loan: Loan<'t, Seat>,
+    pub(super) loan: Loan<'t, Seat>,
     _inside: Inside<'t>,
 }
 
@@ -67,20 +77,27 @@ impl Token {
         info: TokenInfo,
         max_sessions: u32,
         wait: Duration,
-    ) -> Result<Self, Error> {
-        Ok(Self {
-            gate: Gate::new()?,
+    ) -> Result<Arc<Self>, Error> {
+        let gate = Gate::new()?;
+        let token = Arc::new_cyclic(|me| Self {
+            gate,
             attempts: Attempts::new(),
             changes: Changes::default(),
             mechanisms: OnceLock::new(),
             keys: Keys::default(),
             forgotten: Forgotten::default(),
+            health: Health::default(),
+            tells_login: AtomicBool::new(false),
+            wait,
+            me: Weak::clone(me),
             change: Mutex::default(),
             pool: Pool::new(places(&info, max_sessions), wait),
             info,
             slot,
             library,
-        })
+        });
+        token.library.tokens.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&token));
+        Ok(token)
     }
 
     /// What the token says of itself.
@@ -143,26 +160,14 @@ impl Token {
     /// # Errors
     /// A failure of the module; one object that cannot be read is no failure, but left out.
     pub fn list(&self, filter: &Filter<'_>) -> Result<Vec<Listed>, Error> {
-        self.run(|seat| object::list(&seat.session, filter))
-    }
-
-    /// Destroys an object. On some tokens the other half of a key pair goes with it.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`], also if it was gone before this could destroy it; [`Error::Ambiguous`]; a failure of the module.
-    pub fn destroy(&self, class: Class, id: &[u8]) -> Result<(), Error> {
-        let _change = self.change();
-        let result = self.run(|seat| {
-            // Found anew: with a stale handle another object might be destroyed.
-            let object = object::find(&seat.session, class, id)?;
-            Ok(seat.session.destroy_object(object)?)
-        });
-        // Whatever the answer is, it says nothing sure of what is left.
-        self.forget(id);
-        match result {
-            Err(error) if error.is_stale_handle() => Err(Error::NotFound { class }),
-            other => other,
-        }
+        self.run(|seat| {
+            let listed = object::list(&seat.session, filter)?;
+            // Without a login only public objects are seen.
+            if listed.iter().all(|object| object.class == Class::PublicKey) {
+                self.check_login(&seat.session)?;
+            }
+            Ok(listed)
+        })
     }
 
     /// Signs `data`, in one part, with a private or secret key.
@@ -211,24 +216,14 @@ impl Token {
         Ok(random)
     }
 
+    /// Whether another token has taken its place, so that it has to be looked for by its name.
+    pub(super) fn is_replaced(&self) -> bool {
+        self.health.is_replaced()
+    }
+
     /// Waits for the right to make, change or destroy objects.
     pub(super) fn change(&self) -> MutexGuard<'_, Learnt> {
         self.change.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Does `work` on a session. One in which a call failed is closed afterwards.
-    pub(super) fn run<T>(&self, work: impl FnOnce(&mut Seat) -> Result<T, Error>) -> Result<T, Error> {
-        let mut lent = self.lend()?;
-        let result = lent.loan.get().and_then(work);
-        if let Err(error) = &result {
-            if error.is_failed_call() {
-                lent.loan.discard();
-            }
-            if error.rv() == Some(RvError::UserNotLoggedIn) {
-                log::warn!("token {}: {error}: the token has logged out by itself", self.info.name());
-            }
-        }
-        result
     }
 
     /// Does `work` on an object, once more if its handle turns out to be stale. Only for what may be done twice.
@@ -264,27 +259,34 @@ impl Token {
     }
 
     /// Forgets what is known of the objects with this id, in every session.
-    fn forget(&self, id: &[u8]) {
+    pub(super) fn forget(&self, id: &[u8]) {
         self.keys.forget(id);
         self.forgotten.add(id);
     }
 
-    fn lend(&self) -> Result<Lent<'_>, Error> {
+    pub(super) fn lend(&self) -> Result<Lent<'_>, Error> {
         let inside = self.library.enter()?;
-        let mut loan = self.pool.lend(|| self.open(&inside))?;
-        self.forgotten.apply(&mut loan.get()?.handles);
-        Ok(Lent { loan, _inside: inside })
+        loop {
+            let mut loan = self.pool.lend(|| self.open(&inside))?;
+            let seat = loan.get()?;
+            if seat.repairs >= self.health.repairs() {
+                self.forgotten.apply(&mut seat.handles);
+                return Ok(Lent { loan, _inside: inside });
+            }
+            loan.discard();
+        }
     }
 
     /// Opens a session: read/write, which some tokens insist on, or read-only if the token is write-protected.
     pub(super) fn open(&self, inside: &Inside<'_>) -> Result<Seat, Error> {
+        let repairs = self.health.repairs();
         let session = match inside.pkcs11().open_rw_session(self.slot).map_err(Error::from) {
             Err(error) if error.rv() == Some(RvError::TokenWriteProtected) => {
                 inside.pkcs11().open_ro_session(self.slot)?
             }
             other => other?,
         };
-        Ok(Seat { session, handles: Handles::new(&self.forgotten) })
+        Ok(Seat { session, handles: Handles::new(&self.forgotten), repairs })
     }
 
     /// Lends no more sessions; who waits for one is refused.

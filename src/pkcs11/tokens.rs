@@ -47,12 +47,17 @@ struct Found {
 /// What was in the slots a moment ago. Names that mean nothing are looked for in it, so that they cost the module no more than
 /// one look a second, however many come.
 struct Seen {
-    at: Instant,
+    /// The second that is under way, and how often the module was asked in it.
+    since: Instant,
+    looks: u32,
     slots: Vec<(Slot, Option<TokenInfo>)>,
 }
 
-/// How long a look at the slots is good for: who puts a token in does not notice, and who makes up names gets no work done.
+/// The time for a few looks at the slots: who puts a token in does not notice, and who makes up names gets no work done.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// Looks within that time; the next ones are at what the last one saw.
+const LOOKS: u32 = 4;
 
 /// Names remembered; `0x1` and `0x01` are two of them. Beyond it, all are looked up again.
 const NAMES: usize = 256;
@@ -91,7 +96,7 @@ impl Tokens {
 
     /// What the module says of itself.
     pub fn module(&self) -> &ModuleInfo {
-        &self.library.info
+        self.library.info()
     }
 
     /// The tokens that are there now. One whose description cannot be read is left out, with a warning.
@@ -114,7 +119,7 @@ impl Tokens {
             return Err(Refusal::Unavailable(Error::Closed));
         }
         let known = self.names.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
-        if let Some(token) = known {
+        if let Some(token) = known.filter(|token| !token.is_replaced()) {
             return match self.judge(&token, pin) {
                 Ok(()) => Ok(token),
                 Err(refusal) => {
@@ -147,7 +152,7 @@ impl Tokens {
             return Err(Refusal::Unavailable(Error::Closed));
         }
         let known = self.names.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
-        if let Some(token) = known {
+        if let Some(token) = known.filter(|token| !token.is_replaced()) {
             return Ok(token);
         }
         let token = self.search(name)?;
@@ -172,7 +177,7 @@ impl Tokens {
         if !self.library.is_left(FINALIZE_WAIT) {
             log::warn!(
                 "PKCS#11 module {} has calls that do not return; it is not finalized",
-                self.library.info.path.display()
+                self.library.info().path.display()
             );
             tokens.iter().for_each(|token| token.abandon());
             return;
@@ -202,9 +207,13 @@ impl Tokens {
 
     /// What is in the slots, as of a moment ago.
     fn look<'s>(&self, seen: &'s mut Option<Seen>) -> Result<&'s [(Slot, Option<TokenInfo>)], Error> {
-        if seen.as_ref().is_none_or(|seen| seen.at.elapsed() >= LOOK) {
+        let (since, looks) = match seen {
+            Some(seen) if seen.since.elapsed() < LOOK => (seen.since, seen.looks),
+            _ => (Instant::now(), 0),
+        };
+        if looks < LOOKS {
             let slots = slot::scan(&self.library.enter()?)?;
-            *seen = Some(Seen { at: Instant::now(), slots });
+            *seen = Some(Seen { since, looks: looks.saturating_add(1), slots });
         }
         Ok(seen.as_ref().map(|seen| seen.slots.as_slice()).unwrap_or_default())
     }
@@ -212,6 +221,10 @@ impl Tokens {
     /// Looks for the token among those present now, so that one that appeared later is found.
     fn search(&self, name: &str) -> Result<Arc<Token>, Refusal> {
         let mut searching = self.searching();
+        if self.found().by_slot.values().any(|token| token.is_replaced()) {
+            // What was seen a moment ago may be the token that is gone.
+            *searching = None;
+        }
         let slots = self.look(&mut searching).map_err(Refusal::Unavailable)?;
         let candidates: Vec<_> = slots.iter().map(|(slot, info)| (slot.id(), info.as_ref())).collect();
         let index = match slot::select(&candidates, name) {
@@ -221,15 +234,14 @@ impl Tokens {
         let (slot, info) = slots.get(index).cloned().ok_or(Refusal::UnknownToken)?;
         let mut found = self.found();
         if let Some(token) = found.by_slot.get(&slot.id()) {
-            let known = token.info();
             // One that does not describe itself just now is taken for the one that was there.
-            if info.as_ref().is_none_or(|info| (&known.serial, &known.label) == (&info.serial, &info.label)) {
+            if info.as_ref().is_none_or(|info| token.info().is_same(info)) && !token.is_replaced() {
                 return Ok(Arc::clone(token));
             }
         }
         let info = info.unwrap_or_else(|| TokenInfo::unreadable(slot));
         let token = Token::new(Arc::clone(&self.library), slot, info, self.max_sessions, self.session_timeout);
-        let token = Arc::new(token.map_err(Refusal::Unavailable)?);
+        let token = token.map_err(Refusal::Unavailable)?;
         if let Some(gone) = found.by_slot.insert(slot.id(), Arc::clone(&token)) {
             // Another token in the same slot, whose PIN has to be proved anew.
             log::info!("slot {}: token {} made way for token {}", slot.id(), gone.info().name(), token.info().name());

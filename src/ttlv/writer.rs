@@ -84,9 +84,14 @@ impl<'b> Writer<'b> {
         self.out.extend_from_slice(&u64::from(value).to_be_bytes());
     }
 
-    /// A Text String.
+    /// A Text String. NUL, which a reader refuses, becomes U+FFFD, as what is not UTF-8 has become before: tokens have either in
+    /// their labels.
     pub fn text(&mut self, tag: u32, value: &str) {
-        self.padded_value(tag, Type::TextString, value.as_bytes());
+        if value.contains('\0') {
+            self.padded_value(tag, Type::TextString, value.replace('\0', "\u{fffd}").as_bytes());
+        } else {
+            self.padded_value(tag, Type::TextString, value.as_bytes());
+        }
     }
 
     /// A Byte String.
@@ -147,6 +152,13 @@ impl<'b> Writer<'b> {
 mod tests {
     use super::super::{Item, Reader};
     use super::*;
+
+    #[test]
+    fn a_label_with_nul_in_it_leaves_the_message_well_formed() {
+        let mut out = Vec::new();
+        Writer::new(&mut out).text(0x42_0055, "\0key\0of\0");
+        assert_eq!(Reader::message(&out).unwrap().text(), Ok("\u{fffd}key\u{fffd}of\u{fffd}"));
+    }
 
     fn sample() -> Vec<u8> {
         let mut out = Vec::new();

@@ -83,6 +83,23 @@ pub fn on_softhsm(test: &str, body: fn(&Bench)) {
     on(test, &softhsm(), &["one", "two"], body);
 }
 
+/// Runs `body` in a process of its own, on a module that misbehaves as [`Bench::play`] says.
+pub fn on_faulty(test: &str, body: fn(&Bench)) {
+    on(test, &faulty(), &["one"], body);
+}
+
+/// The faulty module, built where it is not.
+fn faulty() -> PathBuf {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faulty-module");
+    if std::env::var_os(DIRECTORY).is_none() {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut build = Command::new(cargo);
+        build.args(["build", "--locked"]).current_dir(&package).env_remove("CARGO_TARGET_DIR");
+        succeed(&mut build);
+    }
+    package.join("target/debug/libfaulty_module.so")
+}
+
 /// Runs `body` in a process of its own, with every call written to a file.
 pub fn on_spy(test: &str, body: fn(&Bench)) {
     on(test, &spy(), &["one"], body);
@@ -101,6 +118,7 @@ pub fn on(test: &str, module: &Path, labels: &[&str], body: fn(&Bench)) {
     again.args(["--exact", test, "--nocapture"]);
     again.env(DIRECTORY, &scratch.0).env(MODULE, module).env("SOFTHSM2_CONF", &conf);
     again.env("PKCS11SPY", softhsm()).env("PKCS11SPY_OUTPUT", scratch.0.join("spy.log"));
+    again.env("FAULTY_MODULE", softhsm()).env("FAULTY_CONTROL", scratch.0.join("faulty.toml"));
     let output = succeed(&mut again);
     assert!(output.contains("1 passed"), "'{test}' is not the name of this test:\n{output}");
 }
@@ -129,6 +147,20 @@ impl Bench {
     pub fn tokens_with(&self, max_sessions: u32) -> Tokens {
         let settings = Settings { max_sessions, ..Settings::new(self.module.clone()) };
         Tokens::new(Module::load(&settings.lib_path).unwrap(), &settings)
+    }
+
+    /// Has the faulty module misbehave as `control` says from now on.
+    pub fn play(&self, control: &str) {
+        let (new, file) = (self.directory.join("faulty.new"), self.directory.join("faulty.toml"));
+        fs::write(&new, control).unwrap();
+        fs::rename(&new, &file).unwrap();
+    }
+
+    /// Has something happen once, behind the back of its callers.
+    pub fn happen(&self, event: &str) {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::SeqCst) + 1;
+        self.play(&format!("[events]\nnumber = {number}\ndo = \"{event}\"\n"));
     }
 
     /// The names of the functions called since the last time, in order.

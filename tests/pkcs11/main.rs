@@ -7,4 +7,5 @@ mod keys;
 mod load;
 mod login;
 mod objects;
+mod repair;
 mod sessions;

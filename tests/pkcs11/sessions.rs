@@ -86,8 +86,8 @@ fn threads_that_make_and_destroy_keys_do_not_disturb_those_that_sign() {
 }
 
 #[test]
-fn a_failed_operation_costs_one_session_and_nothing_else() {
-    on_spy("sessions::a_failed_operation_costs_one_session_and_nothing_else", |bench| {
+fn a_failed_operation_costs_its_session_and_nothing_else() {
+    on_spy("sessions::a_failed_operation_costs_its_session_and_nothing_else", |bench| {
         let tokens = bench.tokens();
         let token = admit(&tokens, "one", PIN).unwrap();
         let pair = make(&token, KeyKind::Rsa { bits: 2048 }).unwrap();
@@ -95,7 +95,10 @@ fn a_failed_operation_costs_one_session_and_nothing_else() {
         bench.calls();
         let error = token.sign(&pair.private, &Mechanism::RsaPkcs, &[1; 300]).unwrap_err();
         assert!(error.rv().is_some_and(|rv| rv != RvError::KeyHandleInvalid), "{error}");
-        assert_eq!(bench.calls().iter().filter(|name| *name == "C_CloseSession").count(), 1);
+        // SoftHSM's word for it may mean trouble as well, so it is asked once more, in another session.
+        let calls = bench.calls();
+        assert!((1..=2).contains(&calls.iter().filter(|name| *name == "C_CloseSession").count()), "{calls:?}");
+        assert!(!calls.iter().any(|name| name == "C_Initialize"), "{calls:?}");
         assert!(token.sign(&pair.private, &Mechanism::RsaPkcs, b"data").is_ok());
         assert!(matches!(token.sign(&pair.public, &Mechanism::RsaPkcs, b"data"), Err(Error::Unsupported(_))));
         assert!(matches!(token.verify(&pair.private, &Mechanism::RsaPkcs, b"data", b""), Err(Error::Unsupported(_))));

@@ -92,11 +92,22 @@ impl Token {
     }
 
     pub fn serial(&self) -> String {
+        let slot = self.listed();
+        let serial = slot.lines().find_map(|line| line.trim().strip_prefix("Serial number:")).expect("a serial number");
+        serial.trim().to_string()
+    }
+
+    /// The number of the slot that the token is in.
+    pub fn slot(&self) -> u64 {
+        self.listed().lines().next().expect("a line").trim().parse().expect("a number")
+    }
+
+    /// What softhsm2-util says of the token, from the slot's number on.
+    fn listed(&self) -> String {
         let listing = run(Command::new("softhsm2-util").arg("--show-slots").env("SOFTHSM2_CONF", self.conf()));
         let label = |line: &str| line.trim().strip_prefix("Label:").is_some_and(|label| label.trim() == self.label);
         let slot = listing.split("\nSlot ").find(|slot| slot.lines().any(label)).expect("the slot of the token");
-        let serial = slot.lines().find_map(|line| line.trim().strip_prefix("Serial number:")).expect("a serial number");
-        serial.trim().to_string()
+        slot.to_string()
     }
 
     /// A signature that pkcs11-tool makes with one of the token's keys.

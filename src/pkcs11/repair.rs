@@ -1,0 +1,318 @@
+//! Repair: what is lost is made anew and the request tried again; what is away is tried again until it is back.
+#![forbid(unsafe_code)]
+
+use std::cell::Cell;
+use std::sync::Weak;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+
+use cryptoki::error::RvError;
+use cryptoki::session::{Session, SessionState, UserType};
+
+use super::error::Error;
+use super::fault::Fault;
+use super::key::Class;
+use super::login::is_wrong_pin;
+use super::module::Inside;
+use super::object;
+use super::slot::{self, TokenInfo};
+use super::token::{Seat, Token};
+
+/// How often a token that is away is looked for.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// An identifier that no object has.
+const NOBODY: &[u8] = b"cascade-hsm-bridge: is the token there?";
+
+impl Token {
+    /// Does `work` on a session, and again once what was lost is repaired. Only for what may be done twice.
+    pub(super) fn run<T>(&self, work: impl FnMut(&mut Seat) -> Result<T, Error>) -> Result<T, Error> {
+        self.run_until(&Cell::new(false), work)
+    }
+
+    /// As [`Self::run`], but `work` is not done again once it has set `begun`.
+    pub(super) fn run_until<T>(
+        &self,
+        begun: &Cell<bool>,
+        mut work: impl FnMut(&mut Seat) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut tried = Vec::new();
+        loop {
+            self.health.check()?;
+            let mut repairs = self.health.repairs();
+            match self.attempt(&mut repairs, &mut work) {
+                Ok(done) => return Ok(done),
+                Err(error) if begun.get() => return Err(error),
+                Err(error) => self.mend(error, repairs, &mut tried)?,
+            }
+        }
+    }
+
+    /// Does `work` on a session, and says how many repairs that has seen. One in which a call failed is closed afterwards.
+    fn attempt<T>(&self, repairs: &mut u64, work: &mut impl FnMut(&mut Seat) -> Result<T, Error>) -> Result<T, Error> {
+        let mut lent = self.lend()?;
+        let seat = lent.loan.get()?;
+        *repairs = seat.repairs;
+        let mut result = work(seat);
+        if matches!(result, Err(Error::NotFound { .. })) {
+            if let Err(error) = self.check_login(&seat.session) {
+                result = Err(error);
+            }
+        }
+        match &result {
+            Err(error) if error.fault() == Fault::Session => lent.loan.forget(),
+            Err(error) if error.is_failed_call() => lent.loan.discard(),
+            _ => {}
+        }
+        result
+    }
+
+    /// Repairs what `error` says is broken, so that the request can be tried again.
+    ///
+    /// # Errors
+    /// What to answer, if there is nothing to repair, or it does not help.
+    fn mend(&self, error: Error, repairs: u64, tried: &mut Vec<Fault>) -> Result<(), Error> {
+        let fault = match &error {
+            // The module is not initialised, and does not let itself be.
+            Error::Away(why) if self.health.check().is_ok() => return Err(self.fall(why.as_ref().clone())),
+            other => other.fault(),
+        };
+        if matches!(fault, Fault::Request | Fault::Busy | Fault::Handle) {
+            return Err(error);
+        }
+        if tried.iter().filter(|other| **other == fault).count() >= most(fault) {
+            return Err(if fault == Fault::Token { self.fall(error) } else { error });
+        }
+        log::debug!("token {}: {error}: repaired and tried again", self.info().name());
+        tried.push(fault);
+        self.restore(fault, repairs)
+    }
+
+    /// Makes the token usable again, unless somebody did since there were `repairs` of them.
+    fn restore(&self, fault: Fault, repairs: u64) -> Result<(), Error> {
+        let Some(repair) = self.health.repair(repairs, self.wait)? else { return Ok(()) };
+        self.health.check()?;
+        match self.reconnect(fault) {
+            Ok(()) => {
+                repair.done();
+                Ok(())
+            }
+            // Only from a token that answers.
+            Err(error) if error.rv().is_some_and(|rv| is_wrong_pin(rv) || rv == RvError::PinLocked) => Err(error),
+            Err(error @ (Error::Call { .. } | Error::Binding { .. })) => Err(self.fall(error)),
+            Err(Error::Away(why)) => Err(self.fall(*why)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sees to it that there is a session that keeps the login, initialising the module anew if nothing less helps.
+    fn reconnect(&self, fault: Fault) -> Result<(), Error> {
+        match self.reopen(fault) {
+            Err(error) if error.fault() == Fault::Module && self.library.renew()? => self.reopen(fault),
+            other => other,
+        }
+    }
+
+    fn reopen(&self, fault: Fault) -> Result<(), Error> {
+        let inside = self.library.enter()?;
+        let may_log_in = self.recognise(&inside)?;
+        let anchor = self.pool.take_anchor()?;
+        let reopened = self.reopen_on(&inside, anchor, fault, may_log_in);
+        // Handles of the sessions lent now may be stale, and another object's by now.
+        self.forgotten.all();
+        match reopened {
+            Ok(mut anchor) => {
+                anchor.repairs = self.health.repairs().saturating_add(1);
+                self.pool.anchor(Some(anchor));
+                Ok(())
+            }
+            Err(error) => {
+                self.pool.anchor(None);
+                Err(error)
+            }
+        }
+    }
+
+    fn reopen_on(
+        &self,
+        inside: &Inside<'_>,
+        anchor: Option<Seat>,
+        fault: Fault,
+        may_log_in: Result<(), Error>,
+    ) -> Result<Seat, Error> {
+        // Closed before another is opened, which may be given the same handle.
+        drop(self.pool.purge());
+        let anchor = anchor.and_then(|anchor| match tells_login(&anchor.session) {
+            Ok(logged_in) => Some((anchor, logged_in)),
+            Err(error) => {
+                log::debug!("token {}: {error}: the session that kept the login is lost", self.info().name());
+                if error.fault() == Fault::Session {
+                    std::mem::forget(anchor);
+                }
+                None
+            }
+        });
+        let (seat, logged_in) = match anchor {
+            Some(kept) => kept,
+            None => (self.open(inside)?, false),
+        };
+        // Some modules say that they are logged in whether or not they are.
+        if !logged_in || fault == Fault::Login {
+            may_log_in?;
+            self.log_in_again(&seat.session)?;
+        }
+        if fault > Fault::Login {
+            self.try_out(&seat.session)?;
+        }
+        Ok(seat)
+    }
+
+    /// Tells an HSM in trouble from a request that it has no better word for. The states of sessions do not: YubiHSM says that
+    /// it is logged in while its device is away, and tpm2-pkcs11 finds objects without its TPM, but has no random then.
+    fn try_out(&self, session: &Session) -> Result<(), Error> {
+        match object::find(session, Class::PrivateKey, NOBODY) {
+            Ok(_) | Err(Error::NotFound { .. } | Error::Ambiguous { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        if self.info().rng {
+            match session.generate_random_slice(&mut [0; 8]).map_err(Error::from) {
+                Err(error) if error.fault() > Fault::Handle => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn log_in_again(&self, session: &Session) -> Result<(), Error> {
+        let refused = |rv| Error::Call { function: "C_Login", rv };
+        let pin = self.gate.kept().ok_or(refused(RvError::PinIncorrect))?;
+        match session.login_with_raw(UserType::User, &pin).map_err(Error::from) {
+            Ok(()) => {
+                log::info!("token {}: logged in again", self.info().name());
+                Ok(())
+            }
+            Err(error) => match error.rv() {
+                Some(RvError::UserAlreadyLoggedIn) => Ok(()),
+                Some(rv) if is_wrong_pin(rv) => {
+                    log::warn!("token {}: {error}: the PIN has been changed", self.info().name());
+                    self.gate.revoke();
+                    Err(refused(RvError::PinIncorrect))
+                }
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// To be asked when an object seems not to be there: without a login, private objects are not seen.
+    pub(super) fn check_login(&self, session: &Session) -> Result<(), Error> {
+        if !self.tells_login.load(Ordering::Relaxed) || tells_login(session)? {
+            return Ok(());
+        }
+        Err(Error::Call { function: "C_GetSessionInfo", rv: RvError::UserNotLoggedIn })
+    }
+
+    /// Whether the token in the slot is still this one; and, inside, whether it may be logged in to.
+    fn recognise(&self, inside: &Inside<'_>) -> Result<Result<(), Error>, Error> {
+        let info = match inside.pkcs11().get_token_info(self.slot).map_err(Error::from) {
+            Ok(info) => info,
+            // What the binding cannot read may hold anything; the token itself is there.
+            Err(Error::Binding { .. }) => return Ok(Ok(())),
+            Err(error) => return Err(error),
+        };
+        if !self.info().is_same(&TokenInfo::new(self.slot, &info)) {
+            self.health.replace();
+            return Err(Error::Call { function: "C_GetTokenInfo", rv: RvError::TokenNotRecognized });
+        }
+        let locked = Error::Call { function: "C_Login", rv: RvError::PinLocked };
+        Ok(if info.user_pin_locked() || info.user_pin_final_try() { Err(locked) } else { Ok(()) })
+    }
+
+    /// The token is away: from now on requests fail at once, and it is looked for. Returns what to answer.
+    fn fall(&self, why: Error) -> Error {
+        if self.health.fall(why.clone()) {
+            let name = self.info().name();
+            log::warn!("token {name} is away: {why}\nhint: requests for it are refused until it is back");
+            let me = self.me.clone();
+            let prober = thread::Builder::new().name("look-for-token".to_owned()).spawn(move || look_for(&me));
+            if let Err(error) = prober {
+                log::warn!("token {name}: no thread to look for it: {error}");
+                // The next request does.
+                self.health.rise();
+            }
+        }
+        Error::Away(Box::new(why))
+    }
+
+    /// Whether the token is back, made usable.
+    fn is_back(&self) -> Result<(), Error> {
+        let Some(repair) = self.health.repair(self.health.repairs(), self.wait)? else { return Ok(()) };
+        // What cannot be listed may be there all the same.
+        if self.has_moved().unwrap_or(false) {
+            self.health.replace();
+            return Ok(());
+        }
+        self.reconnect(Fault::Token)?;
+        repair.done();
+        Ok(())
+    }
+
+    /// Whether this token is in another slot, or was initialised anew: then it is for a client's next login to find.
+    fn has_moved(&self) -> Result<bool, Error> {
+        let me = self.info();
+        let slots = slot::scan(&self.library.enter()?)?;
+        let namesakes: Vec<_> = slots
+            .iter()
+            .filter_map(|(_, info)| info.as_ref())
+            .filter(|info| info.initialized && (info.label == me.label || info.slot_id == me.slot_id))
+            .collect();
+        let is_here = namesakes.iter().any(|info| info.slot_id == me.slot_id && info.is_same(me));
+        Ok(!is_here && !namesakes.is_empty())
+    }
+}
+
+/// Looks for a token until it is back, or nobody needs it any more.
+fn look_for(token: &Weak<Token>) {
+    loop {
+        thread::sleep(LOOK_AGAIN);
+        let Some(token) = token.upgrade() else { return };
+        if token.library.is_closed() {
+            return;
+        }
+        let name = token.info().name();
+        match token.is_back() {
+            Ok(()) if token.health.is_replaced() => {
+                log::info!("token {name}: another one is in its place, whose PIN has to be proved");
+                return token.health.rise();
+            }
+            Ok(()) => {
+                log::info!("token {name} is back");
+                return token.health.rise();
+            }
+            Err(_) if token.health.is_replaced() => {}
+            Err(error) => log::debug!("token {name} is still away: {error}"),
+        }
+    }
+}
+
+/// How often a request may have this repaired.
+fn most(fault: Fault) -> usize {
+    match fault {
+        // Whatever closed or logged out one session may well do so again at once, and it costs little.
+        Fault::Session | Fault::Login => 3,
+        _ => 1,
+    }
+}
+
+/// Whether the session says that it is logged in; it does if the binding does not understand what it says.
+pub(super) fn tells_login(session: &Session) -> Result<bool, Error> {
+    match session.get_session_info().map_err(Error::from) {
+        Ok(info) => Ok(is_user(info.session_state())),
+        Err(Error::Binding { .. }) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_user(state: SessionState) -> bool {
+    matches!(state, SessionState::RoUser | SessionState::RwUser)
+}

@@ -1,0 +1,91 @@
+//! The library itself: how it is initialised, what it says of itself, and its function list.
+
+use std::ffi::c_void;
+
+use cryptoki_sys::*;
+
+use crate::abi;
+use crate::call::Call;
+use crate::events;
+use crate::real::forward;
+use crate::slots::fill;
+
+/// C_Initialize.
+///
+/// # Safety
+///
+/// The argument is an application's, as the standard asks.
+pub unsafe fn initialize(call: &Call, args: *mut c_void) -> CK_RV {
+    let module = &call.control.settings.module;
+    // SAFETY: null or a CK_C_INITIALIZE_ARGS, as the standard asks.
+    let flags = unsafe { args.cast::<CK_C_INITIALIZE_ARGS>().as_ref() }.map_or(0, |args| args.flags);
+    if let Some(rv) = module.os_locking.filter(|_| flags & CKF_OS_LOCKING_OK != 0) {
+        return rv.0;
+    }
+    if let Some(line) = &module.stderr {
+        eprintln!("{line}");
+    }
+    if module.needs_env.iter().any(|name| std::env::var_os(name).is_none()) {
+        return CKR_GENERAL_ERROR;
+    }
+    match forward!(call.real, C_Initialize, args) {
+        CKR_OK => {
+            events::initialized(&call.control);
+            CKR_OK
+        }
+        CKR_CRYPTOKI_ALREADY_INITIALIZED => module.initialize_again.map_or(CKR_CRYPTOKI_ALREADY_INITIALIZED, |rv| rv.0),
+        rv => rv,
+    }
+}
+
+/// C_Finalize.
+///
+/// # Safety
+///
+/// The argument is an application's, as the standard asks.
+pub unsafe fn finalize(call: &Call, reserved: *mut c_void) -> CK_RV {
+    let rv = forward!(call.real, C_Finalize, reserved);
+    if rv == CKR_OK {
+        events::finalized();
+    }
+    rv
+}
+
+/// C_GetInfo.
+///
+/// # Safety
+///
+/// The argument is an application's, as the standard asks.
+pub unsafe fn get_info(call: &Call, to: *mut CK_INFO) -> CK_RV {
+    let rv = forward!(call.real, C_GetInfo, to);
+    // SAFETY: null, or a pointer to what the real module has written.
+    if let (CKR_OK, Some(info)) = (rv, unsafe { to.as_mut() }) {
+        let module = &call.control.settings.module;
+        if let Some(version) = module.cryptoki_version.or(module.list_version) {
+            info.cryptokiVersion = version.0;
+        }
+        if let Some(version) = module.library_version {
+            info.libraryVersion = version.0;
+        }
+        fill(&mut info.manufacturerID, module.manufacturer.as_deref());
+        fill(&mut info.libraryDescription, module.description.as_deref());
+    }
+    rv
+}
+
+/// C_GetFunctionList.
+///
+/// # Safety
+///
+/// `to` is null or points to room for one pointer.
+pub unsafe fn get_function_list(call: &Call, to: *mut *mut CK_FUNCTION_LIST) -> CK_RV {
+    // SAFETY: null or valid, by the contract of this function.
+    let Some(to) = (unsafe { to.as_mut() }) else {
+        return CKR_ARGUMENTS_BAD;
+    };
+    let module = &call.control.settings.module;
+    let version = module.list_version.map_or(CK_VERSION { major: 2, minor: 40 }, |version| version.0);
+    // An application keeps the list for as long as the library is loaded, which is for good.
+    *to = Box::leak(Box::new(abi::list(version, |function| !module.absent.contains(function))));
+    CKR_OK
+}

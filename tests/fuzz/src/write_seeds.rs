@@ -1,0 +1,84 @@
+//! Writes the corpus that each target begins with: `seeds DIRECTORY`.
+
+use std::path::Path;
+use std::{env, fs, io};
+
+use cascade_hsm_bridge::bridge::{ecdsa_signature, subject_public_key_info};
+use cascade_hsm_bridge::config::keys::{self, Key};
+use cascade_hsm_bridge::pkcs11::{Curve, PublicKey};
+use fuzz::seeds;
+
+// Compiled like the targets, this needs what libFuzzer keeps their coverage with; it does not fuzz.
+libfuzzer_sys::fuzz_target!(|_data: &[u8]| {});
+
+/// Targets whose input is a message.
+const OF_MESSAGES: [&str; 4] = ["ttlv", "framing", "request", "front_end"];
+
+fn main() -> io::Result<()> {
+    let Some(directory) = env::args_os().nth(1) else {
+        return Err(io::Error::other("usage: seeds DIRECTORY"));
+    };
+    let directory = Path::new(&directory);
+    let messages = seeds::all();
+    for target in OF_MESSAGES {
+        write(directory, target, messages.iter().map(|seed| (seed.name.clone(), seed.message.clone())))?;
+    }
+    let scripts = (0..messages.len()).map(|index| (messages[index].name.clone(), script(index)));
+    write(directory, "module", scripts)?;
+    write(directory, "config", configurations())?;
+    write(directory, "der", encodings())
+}
+
+fn write(directory: &Path, target: &str, inputs: impl IntoIterator<Item = (String, Vec<u8>)>) -> io::Result<()> {
+    let directory = directory.join(target);
+    fs::create_dir_all(&directory)?;
+    for (name, bytes) in inputs {
+        fs::write(directory.join(format!("seed-{name}")), bytes)?;
+    }
+    Ok(())
+}
+
+/// Input of the target `module`: which seed is asked, then a script in which one answer goes wrong.
+fn script(index: usize) -> Vec<u8> {
+    let mut input = u16::try_from(index).unwrap_or(0).to_be_bytes().to_vec();
+    input.extend(vec![0; index % 24]);
+    input.extend([[0x80 + (index % 32) as u8, 0], [0xc0, 3], [0xe2, 0]][index % 3]);
+    input.extend([1, 2, 3]);
+    input
+}
+
+/// A file with each key by itself, and one with all of them, each at its default where it has one.
+fn configurations() -> Vec<(String, Vec<u8>)> {
+    let line = |key: &Key| format!("{} = {}\n", key.path, key.default.as_deref().unwrap_or("\"root\""));
+    let needed = "version = \"v1\"\npkcs11.lib-path = \"/usr/lib/module.so\"\n";
+    let keys = keys::all();
+    let others = keys.iter().filter(|key| !needed.contains(key.path));
+    let mut files: Vec<_> = others.map(|key| (key.path.replace('.', "-"), format!("{needed}{}", line(key)))).collect();
+    files.push(("all".into(), keys.iter().map(line).collect()));
+    files.into_iter().map(|(name, text)| (name, text.into_bytes())).collect()
+}
+
+/// Parameters, points, public keys and signatures of every curve; the first byte is the number of the curve.
+fn encodings() -> Vec<(String, Vec<u8>)> {
+    let mut encodings = Vec::new();
+    for (number, curve) in (0_u8..).zip(Curve::ALL) {
+        let raw = [vec![4], vec![7; curve.point_len() - 1]].concat();
+        let wrapped = [vec![4, 0x81, raw.len() as u8], raw.clone()].concat();
+        let info = subject_public_key_info(&PublicKey::Ec { curve, point: raw.clone() });
+        let signature = ecdsa_signature(&vec![0x85; 2 * curve.coordinate_len()]).unwrap_or_default();
+        let params = curve.name_der().unwrap_or(curve.oid_der()).to_vec();
+        for (name, bytes) in [
+            ("params", curve.oid_der().to_vec()),
+            ("name", params),
+            ("raw", raw),
+            ("wrapped", wrapped),
+            ("info", info),
+            ("signature", signature),
+        ] {
+            encodings.push((format!("{name}-{number}"), [vec![number], bytes].concat()));
+        }
+    }
+    let rsa = PublicKey::Rsa { modulus: vec![0xc1; 128], exponent: vec![1, 0, 1] };
+    encodings.push(("info-rsa".into(), [vec![0], subject_public_key_info(&rsa)].concat()));
+    encodings
+}

@@ -1,0 +1,243 @@
+//! What is lost behind the bridge's back, and made anew without anybody noticing.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use cascade_hsm_bridge::pkcs11::{Class, Curve, Error, Filter, KeyKind, Module, Refusal, Settings, Tokens};
+use cryptoki::error::RvError;
+use cryptoki::mechanism::Mechanism;
+
+use crate::bench::{Bench, PIN, admit, make, on_faulty, sha256};
+
+/// Every operation, each after `damage`; those that make and destroy too if `changes`.
+fn all_go_on_after(bench: &Bench, changes: bool, damage: impl Fn()) {
+    let tokens: Tokens = bench.tokens();
+    let token = admit(&tokens, "one", PIN).unwrap();
+    let pair = make(&token, KeyKind::Ec(Curve::P256)).unwrap();
+    let (private, id) = (&pair.private, &pair.private.id);
+    let hash = sha256(b"data");
+    let signature = token.sign(private, &Mechanism::Ecdsa, &hash).unwrap();
+    let damaged = || {
+        damage();
+        &token
+    };
+    damaged().sign(private, &Mechanism::Ecdsa, &hash).unwrap();
+    assert!(damaged().verify(&pair.public, &Mechanism::Ecdsa, &hash, &signature).unwrap());
+    assert_eq!(damaged().random(16).unwrap().len(), 16);
+    assert_eq!(damaged().list(&Filter::default()).unwrap().len(), 2);
+    assert_eq!(damaged().label(Class::PrivateKey, id).unwrap().as_deref(), Some("label-priv"));
+    damaged().rename(Class::PrivateKey, id, "new").unwrap();
+    assert_eq!(token.label(Class::PrivateKey, id).unwrap().as_deref(), Some("new"));
+    assert!(matches!(damaged().key(Class::PrivateKey, b"nobody"), Err(Error::NotFound { .. })));
+    if !changes {
+        return;
+    }
+    let other = make(damaged(), KeyKind::Ec(Curve::P256)).unwrap();
+    assert_eq!(token.list(&Filter::default()).unwrap().len(), 4, "one pair, not two");
+    damaged().destroy(Class::PrivateKey, &other.private.id).unwrap();
+    damaged().destroy(Class::PublicKey, &other.private.id).unwrap();
+    assert!(matches!(damaged().destroy(Class::PrivateKey, &other.private.id), Err(Error::NotFound { .. })));
+    assert_eq!(damaged().list(&Filter::default()).unwrap().len(), 2);
+    assert!(damaged().key(Class::PrivateKey, id).is_ok());
+    tokens.finalize();
+}
+
+#[test]
+fn closed_sessions_are_not_noticed() {
+    on_faulty("repair::closed_sessions_are_not_noticed", |bench| {
+        all_go_on_after(bench, true, || bench.happen("close-sessions"));
+    });
+}
+
+#[test]
+fn a_logout_is_not_noticed() {
+    on_faulty("repair::a_logout_is_not_noticed", |bench| {
+        all_go_on_after(bench, true, || bench.happen("logout"));
+    });
+}
+
+#[test]
+fn a_device_that_was_out_and_in_again_is_not_noticed() {
+    on_faulty("repair::a_device_that_was_out_and_in_again_is_not_noticed", |bench| {
+        all_go_on_after(bench, false, || bench.happen("reconnect"));
+    });
+}
+
+#[test]
+fn a_broken_module_is_initialised_once_and_then_not_for_a_while() {
+    on_faulty("repair::a_broken_module_is_initialised_once_and_then_not_for_a_while", |bench| {
+        let tokens = bench.tokens();
+        let token = admit(&tokens, "one", PIN).unwrap();
+        let pair = make(&token, KeyKind::Ec(Curve::P256)).unwrap();
+        let sign = || token.sign(&pair.private, &Mechanism::Ecdsa, &sha256(b"data"));
+        bench.happen("break");
+        sign().unwrap();
+        bench.happen("break");
+        // The first finds it out, the next is told at once.
+        for _ in 0..2 {
+            assert!(matches!(sign(), Err(Error::Away(_))));
+        }
+    });
+}
+
+#[test]
+fn two_threads_sign_while_all_sessions_are_closed_fifty_times() {
+    on_faulty("repair::two_threads_sign_while_all_sessions_are_closed_fifty_times", |bench| {
+        let tokens = bench.tokens();
+        let token = admit(&tokens, "one", PIN).unwrap();
+        let pair = make(&token, KeyKind::Ec(Curve::P256)).unwrap();
+        let hash = sha256(b"data");
+        let left = AtomicUsize::new(2);
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    let signed =
+                        (0..600).try_for_each(|_| token.sign(&pair.private, &Mechanism::Ecdsa, &hash).map(drop));
+                    left.fetch_sub(1, Ordering::SeqCst);
+                    signed.unwrap();
+                });
+            }
+            let mut closed = 0;
+            while closed < 50 || left.load(Ordering::SeqCst) > 0 {
+                bench.happen("close-sessions");
+                closed += 1;
+                // So that the module reads the control file.
+                token.random(1).unwrap();
+                thread::sleep(Duration::from_millis(10));
+            }
+        });
+    });
+}
+
+#[test]
+fn a_kept_pin_that_the_token_refuses_is_not_tried_again() {
+    on_faulty("repair::a_kept_pin_that_the_token_refuses_is_not_tried_again", |bench| {
+        let tokens = bench.tokens();
+        let token = admit(&tokens, "one", PIN).unwrap();
+        let pair = make(&token, KeyKind::Ec(Curve::P256)).unwrap();
+        let sign = || token.sign(&pair.private, &Mechanism::Ecdsa, &sha256(b"data"));
+        // Were it tried again, it would be right.
+        bench.play(
+            "[events]\nnumber = 1\ndo = \"close-sessions\"\n\
+             [[fault]]\nfunction = \"C_Login\"\nrv = \"CKR_PIN_INCORRECT\"\nnext = 1\n",
+        );
+        for _ in 0..3 {
+            assert_eq!(sign().unwrap_err().rv(), Some(RvError::PinIncorrect));
+        }
+        assert_eq!(admit(&tokens, "one", PIN).err(), Some(Refusal::WrongPin));
+    });
+}
+
+#[test]
+fn a_module_whose_hsm_is_away_at_start_is_initialised_later() {
+    on_faulty("repair::a_module_whose_hsm_is_away_at_start_is_initialised_later", |bench| {
+        bench.play("[[fault]]\nfunction = \"C_Initialize\"\nrv = \"CKR_DEVICE_ERROR\"\n");
+        assert!(Module::load(&bench.module).is_err());
+        let settings = Settings::new(bench.module.clone());
+        let (module, away) = Module::load_early(&settings.lib_path).unwrap();
+        assert_eq!(away.and_then(|error| error.rv()), Some(RvError::DeviceError));
+        let tokens = Tokens::new(module, &settings);
+        for _ in 0..2 {
+            assert!(matches!(admit(&tokens, "one", PIN), Err(Refusal::Unavailable(Error::Away(_)))));
+        }
+        bench.play("");
+        until("the module is initialised", || admit(&tokens, "one", PIN).is_ok());
+        tokens.finalize();
+    });
+}
+
+#[test]
+fn a_token_that_is_away_at_start_is_served_when_it_appears() {
+    on_faulty("repair::a_token_that_is_away_at_start_is_served_when_it_appears", |bench| {
+        bench.play("[token]\naway = true\n");
+        let tokens = bench.tokens();
+        assert_eq!(admit(&tokens, "one", PIN).err(), Some(Refusal::UnknownToken));
+        bench.play("");
+        let token = admit(&tokens, "one", PIN).unwrap();
+        make(&token, KeyKind::Ec(Curve::P256)).unwrap();
+    });
+}
+
+#[test]
+fn a_token_that_goes_is_refused_at_once_and_served_when_it_is_back() {
+    on_faulty("repair::a_token_that_goes_is_refused_at_once_and_served_when_it_is_back", |bench| {
+        let tokens = bench.tokens();
+        let token = admit(&tokens, "one", PIN).unwrap();
+        let pair = make(&token, KeyKind::Ec(Curve::P256)).unwrap();
+        let sign = || token.sign(&pair.private, &Mechanism::Ecdsa, &sha256(b"data"));
+        for shows in ["absent", "error"] {
+            bench.play(&format!("[token]\naway = true\naway-shows = {shows:?}\n"));
+            let since = Instant::now();
+            for _ in 0..1000 {
+                assert!(matches!(sign(), Err(Error::Away(_))));
+            }
+            assert!(matches!(token.random(8), Err(Error::Away(_))));
+            assert!(matches!(make(&token, KeyKind::Ec(Curve::P256)), Err(Error::Away(_))));
+            assert!(since.elapsed() < Duration::from_secs(5));
+            bench.play("");
+            until("the token is served again", || sign().is_ok());
+            assert_eq!(token.list(&Filter::default()).unwrap().len(), 2);
+        }
+    });
+}
+
+#[test]
+fn a_failed_generation_or_destruction_says_what_is_known() {
+    on_faulty("repair::a_failed_generation_or_destruction_says_what_is_known", |bench| {
+        let tokens = bench.tokens();
+        let token = admit(&tokens, "one", PIN).unwrap();
+        let pair = make(&token, KeyKind::Ec(Curve::P256)).unwrap();
+        let outcome = |error| match error {
+            Error::Unsettled { outcome, .. } => outcome,
+            other => panic!("{other}"),
+        };
+        let fault = |function: &str, more: &str| {
+            bench.play(&format!("[[fault]]\nfunction = {function:?}\nrv = \"CKR_DEVICE_REMOVED\"\n{more}\n"));
+        };
+        fault("C_GenerateKeyPair", "");
+        let error = make(&token, KeyKind::Ec(Curve::P256)).unwrap_err();
+        assert_eq!(outcome(error), "the key pair was not made");
+        fault("C_GenerateKeyPair", "after = true");
+        let error = make(&token, KeyKind::Ec(Curve::P256)).unwrap_err();
+        assert_eq!(outcome(error), "the key pair was removed again");
+        assert_eq!(token.list(&Filter::default()).unwrap().len(), 2);
+        fault("C_DestroyObject", "");
+        let error = token.destroy(Class::PublicKey, &pair.public.id).unwrap_err();
+        assert_eq!(outcome(error), "the object was not destroyed");
+        fault("C_DestroyObject", "after = true");
+        token.destroy(Class::PublicKey, &pair.public.id).unwrap();
+        assert_eq!(token.list(&Filter::default()).unwrap().len(), 1);
+        bench.play("[[fault]]\nfunction = \"C_DestroyObject\"\nevents = \"break\"\n[[fault]]\nfunction = \"C_Initialize\"\nrv = \"CKR_DEVICE_ERROR\"\n");
+        let error = token.destroy(Class::PrivateKey, &pair.private.id).unwrap_err();
+        assert!(outcome(error).contains("is not known"));
+    });
+}
+
+/// Waits for what takes a while, and for ever only if something is wrong.
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    let since = Instant::now();
+    while !is_so() {
+        assert!(since.elapsed() < Duration::from_secs(60), "never: {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_token_with_one_session_is_repaired_too() {
+    on_faulty("repair::a_token_with_one_session_is_repaired_too", |bench| {
+        let tokens = bench.tokens_with(1);
+        let token = admit(&tokens, "one", PIN).unwrap();
+        let pair = make(&token, KeyKind::Ec(Curve::P256)).unwrap();
+        for _ in 0..3 {
+            bench.happen("close-sessions");
+            thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| token.sign(&pair.private, &Mechanism::Ecdsa, &sha256(b"data")).unwrap());
+                }
+            });
+        }
+        bench.happen("logout");
+        token.sign(&pair.private, &Mechanism::Ecdsa, &sha256(b"data")).unwrap();
+    });
+}
