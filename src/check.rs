@@ -7,6 +7,7 @@ use std::path::Path;
 
 use log::warn;
 
+use crate::bridge::access::Clients;
 use crate::config::{self, Judged, Overrides, keys};
 use crate::pkcs11::Module;
 use crate::server::tls::{self, Certificate};
@@ -30,6 +31,12 @@ pub fn run(path: &Path, overrides: &Overrides) -> Result<(), Vec<String>> {
 fn open_all(judged: &Judged) -> Vec<String> {
     let Judged { config, .. } = judged;
     let mut problems = Vec::new();
+    // Read as the daemon does, before it gives up root.
+    if !judged.is_faulty("client") && !judged.is_faulty("token") {
+        let credentials = std::env::var_os("CREDENTIALS_DIRECTORY");
+        let clients = Clients::load(&config.access, credentials.as_deref().map(Path::new));
+        problems.extend(clients.err().map(|error| error.to_string()));
+    }
     // A configured key may be root's alone; a kept one is the identity's.
     let is_configured = config.tls.identity.is_some();
     if is_configured {
@@ -73,7 +80,8 @@ fn open_all(judged: &Judged) -> Vec<String> {
 fn certificate(judged: &Judged) -> Result<Option<Option<Certificate>>, String> {
     let Judged { config, .. } = judged;
     // An unsound identity would be judged as if there were none.
-    if judged.is_faulty("server.identity") || judged.is_faulty(keys::NAMES.path) {
+    let faulty = ["server.identity", "server.tls.c", keys::NAMES.path];
+    if faulty.into_iter().any(|part| judged.is_faulty(part)) {
         return Ok(None);
     }
     tls::check(&config.tls, &[config.server.addr]).map(Some).map_err(|error| error.to_string())

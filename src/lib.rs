@@ -25,6 +25,10 @@ use cli::{Action, Options};
 
 /// Runs the program: `args` is the command line without the program's name.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    if let Some((_, rest)) = args.split_first().filter(|(first, _)| *first == pkcs11::PROVE_PIN) {
+        prove_pin(rest);
+    }
     match cli::parse(args) {
         Ok(Action::CheckConfig(options)) => check(&options),
         Ok(Action::Help) => print(&cli::help()),
@@ -32,6 +36,14 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(Action::Version) => print(&cli::version()),
         Err(error) => complain(&error.to_string(), ExitCode::from(USAGE)),
     }
+}
+
+/// What the bridge starts itself as, to have a PIN proved by another process.
+fn prove_pin(args: &[OsString]) -> ! {
+    // It holds a PIN too.
+    let code = sys::forbid_core_dumps().map_or(1, |()| pkcs11::prove_pin(args));
+    // A module's exit handlers must not have the last word.
+    sys::leave(code.into())
 }
 
 /// The exit code for a command line that cannot be followed.

@@ -270,8 +270,7 @@ fn serves_until_told_to_stop_and_outlives_a_hangup() {
     let address = running.address;
     let (code, log) = running.stop();
     assert_eq!(code, Some(0), "{log}");
-    for part in ["INFO  cascade-hsm-bridge ", "SHA-256 fingerprint ", "PKCS#11 module ", "HUP is ignored", "stopped\n"]
-    {
+    for part in ["INFO  cascade-hsm-bridge ", "SHA-256 fingerprint ", "PKCS#11 module ", "HUP: ", "stopped\n"] {
         assert!(log.contains(part), "{part} in {log}");
     }
     assert!(TcpStream::connect(address).is_err());

@@ -44,7 +44,8 @@ fn fault_01_a_second_pin_does_not_work_after_one_good_login() {
     good.call(Item::new(operation::LOCATE, vec![])).is_refused(reason::AUTHENTICATION_NOT_SUCCESSFUL);
     good.login = login;
     good.sign(&pair.private, ecdsa_sha_256(), b"data");
-    assert_eq!(spy.calls("C_Login"), logins, "a wrong PIN was tried on the token");
+    // One, in a process of its own: the token's PIN might have been changed.
+    assert!(spy.calls("C_Login") - logins <= 1, "wrong PINs were tried on the token");
 }
 
 #[test]

@@ -96,9 +96,20 @@ fn the_examples_of_the_template_are_sound() {
         let judged = judge(&text);
         let problems: Vec<_> = judged.problems.iter().map(|problem| problem.what.as_str()).collect();
         // What an example needs beside it, on the same line or on the machine.
-        let absent = ["but server.identity", "there is no user", "there is no group"];
+        let absent = ["but server.identity", "but server.tls.client-auth", "there is no user", "there is no group"];
         assert!(problems.iter().all(|what| absent.iter().any(|part| what.contains(part))), "{problems:?}");
     }
+}
+
+#[test]
+fn the_lists_of_the_template_are_sound() {
+    let lists = TEMPLATE.split_once("\n# [[token]]").unwrap().1;
+    let is_written = |line: &&str| line.starts_with("# [[") || line.starts_with("# name") || line.contains(" = ");
+    let lists: Vec<_> = lists.lines().filter(is_written).filter_map(|line| line.strip_prefix("# ")).collect();
+    let text = TEMPLATE.replace("#client-auth = \"off\"", "client-auth = \"optional\"\nclient-ca = \"/ca\"");
+    let lists: Vec<_> = lists.into_iter().filter(|line| !line.starts_with(|c: char| c.is_uppercase())).collect();
+    let access = judge(&format!("{text}\n[[token]]\n{}", lists.join("\n"))).sound().unwrap().access;
+    assert_eq!((access.tokens.len(), access.clients.len()), (1, 1));
 }
 
 /// The items of the manual of the configuration by key, each as its lines of text.
@@ -127,6 +138,7 @@ fn the_manual_describes_the_keys_that_are_there() {
     let mut there: BTreeSet<String> = keys::all().iter().map(|key| key.path.to_owned()).collect();
     // The table around two of them has a paragraph of its own.
     there.insert("daemon.log-target".to_owned());
+    there.extend(keys::LISTED.iter().map(|path| (*path).to_owned()));
     assert_eq!(described, there);
 }
 

@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use support::bridge::Options;
@@ -15,6 +16,21 @@ use support::ttlv::{Node, bytes, enumeration, integer, malformed, structure, tex
 use support::{Bridge, Client, KeySpec, Token};
 
 const WRONG_PASSWORD: &str = "wrong-6604-password";
+const OWN_PASSWORD: &str = "own-1193-password";
+
+/// Tables in which the bridge keeps the PIN and a password.
+fn kept_secrets(token: &Token, directory: &Scratch) -> String {
+    let private = |name: &str, content: &str| {
+        let path = directory.file(name, content);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        path
+    };
+    let (pin, password) = (private("pin", &token.pin), private("password", OWN_PASSWORD));
+    format!(
+        "[[token]]\nname = {label:?}\npin-file = {pin:?}\n[[client]]\nusername = \"own\"\npassword-file = {password:?}\ntoken = {label:?}\n",
+        label = token.label
+    )
+}
 
 /// Holds that `text` has the secret in none of the ways in which programs print bytes.
 fn does_not_hold(text: &str, secret: &[u8], what: &str) {
@@ -51,9 +67,25 @@ fn known_key(token: &Token) -> (String, Vec<u8>) {
 fn secrets_stay_out_of_logs_and_error_texts() {
     let token = Token::create();
     let (known, number) = known_key(&token);
-    let bridge = Bridge::start_with(&token, Options { log_level: Some("trace"), ..Options::default() });
+    let directory = Scratch::new("kept");
+    let tables = kept_secrets(&token, &directory);
+    let bridge = Bridge::start_with(&token, Options { log_level: Some("trace"), tables, ..Options::default() });
+    // A client with a password of the bridge's own, right and wrong.
+    let mut own = Client::connect_as(&bridge, Some(("own", OWN_PASSWORD)));
+    own.call(Item::new(operation::LOCATE, vec![])).payload();
+    own.login = Some(("own".to_string(), WRONG_PASSWORD.to_string()));
+    own.call(Item::new(operation::LOCATE, vec![])).is_refused(reason::AUTHENTICATION_NOT_SUCCESSFUL);
+    own.login = Some((OWN_PASSWORD.to_string(), OWN_PASSWORD.to_string()));
+    own.call(Item::new(operation::LOCATE, vec![])).is_refused(reason::AUTHENTICATION_NOT_SUCCESSFUL);
+    bridge.signal("HUP");
+    let cmdline = std::fs::read(format!("/proc/{}/cmdline", bridge.pid())).unwrap();
+    let environment = std::fs::read(format!("/proc/{}/environ", bridge.pid())).unwrap();
     let mut client = Client::connect(&bridge, &token);
     let mut texts = Vec::new();
+    for bytes in [cmdline, environment] {
+        does_not_hold(&String::from_utf8_lossy(&bytes), token.pin.as_bytes(), "the PIN");
+        does_not_hold(&String::from_utf8_lossy(&bytes), OWN_PASSWORD.as_bytes(), "a password");
+    }
     let mut random = Vec::new();
 
     // What succeeds.
@@ -143,6 +175,7 @@ fn secrets_stay_out_of_logs_and_error_texts() {
     texts.push(log);
     for text in &texts {
         does_not_hold(text, token.pin.as_bytes(), "the PIN");
+        does_not_hold(text, OWN_PASSWORD.as_bytes(), "a password of the bridge's own");
         does_not_hold(text, WRONG_PASSWORD.as_bytes(), "a wrong password");
         does_not_hold(text, &number, "a private key");
         random.iter().for_each(|random| does_not_hold(text, random, "random data"));

@@ -1,10 +1,13 @@
-//! KMIP credential -> token (username = token, password = PIN): every request proves itself.
+//! From a KMIP credential or a client certificate to a token and rights: every request proves itself.
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use log::warn;
 
+use super::access::{Clients, Known, Login, Rights};
+use super::audit;
 use super::{Bridge, Peer};
 use crate::kmip::{Credential, Failure, Outcome, ResultReason};
 use crate::pkcs11::{Pin, Refusal, Token};
@@ -12,7 +15,27 @@ use crate::pkcs11::{Pin, Refusal, Token};
 /// Who a message comes from, found out at the first item that has to know, once a message.
 pub(super) struct Admission<'a> {
     credential: Option<&'a Credential<'a>>,
-    verdict: Option<Outcome<Arc<Token>>>,
+    verdict: Option<Outcome<Admitted>>,
+}
+
+/// A client that has proved to be allowed to use a token.
+#[derive(Clone)]
+pub(super) struct Admitted {
+    pub(super) token: Arc<Token>,
+    /// The client of the configuration; none for who knows the token's PIN, and may do everything.
+    client: Option<Arc<Known>>,
+}
+
+impl Admitted {
+    pub(super) fn rights(&self) -> &Rights {
+        static ALL: Rights = Rights { operations: None, key_prefix: None };
+        self.client.as_ref().map_or(&ALL, |client| &client.settings.rights)
+    }
+
+    /// For the log: the client's name, where it has one.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.client.as_ref().map(|client| client.name.as_str())
+    }
 }
 
 impl<'a> Admission<'a> {
@@ -20,45 +43,123 @@ impl<'a> Admission<'a> {
         Self { credential, verdict: None }
     }
 
-    /// Whether the message carries a credential, good or bad.
-    pub(super) fn is_claimed(&self) -> bool {
+    /// Whether the message or its connection says who it comes from, truly or not.
+    pub(super) fn is_claimed(&self, bridge: &Bridge, peer: &Peer) -> bool {
         self.credential.is_some()
+            || peer.certificate().is_some_and(|it| bridge.access.clients().by_certificate(it).is_some())
     }
 
-    /// Whether the credential has been found to open a token.
+    /// Whether the client was admitted.
     pub(super) fn is_proven(&self) -> bool {
         matches!(self.verdict, Some(Ok(_)))
     }
 
-    /// The token that the credential opens.
-    pub(super) fn token(&mut self, bridge: &Bridge, peer: &Peer) -> Outcome<Arc<Token>> {
-        if self.verdict.is_none() {
-            self.verdict = Some(admit(bridge, peer, self.credential));
-        }
-        self.verdict.clone().unwrap_or_else(|| Err(not_successful()))
+    /// The client, and the token that it opens.
+    pub(super) fn judge(&mut self, bridge: &Bridge, peer: &Peer) -> Outcome<&Admitted> {
+        let credential = self.credential;
+        let verdict = self.verdict.get_or_insert_with(|| admit(bridge, peer, credential));
+        verdict.as_ref().map_err(Clone::clone)
     }
 }
 
-fn admit(bridge: &Bridge, peer: &Peer, credential: Option<&Credential<'_>>) -> Outcome<Arc<Token>> {
-    let refused = |why: &str| {
-        warn!("{}: login refused: {why}", peer.address);
-        not_successful()
-    };
+fn admit(bridge: &Bridge, peer: &Peer, credential: Option<&Credential<'_>>) -> Outcome<Admitted> {
     match credential {
-        // The user name is not logged: people put PINs there.
-        Some(Credential::UsernameAndPassword { username, password }) => {
-            match bridge.tokens.admit(username, &Pin::new(password.as_bytes())) {
-                Ok(token) => Ok(token),
-                Err(Refusal::Unavailable(error)) => {
-                    warn!("{}: login not possible: {error}", peer.address);
-                    Err(Failure::new(ResultReason::GENERAL_FAILURE, "the HSM is not available"))
-                }
-                Err(refusal) => Err(refused(&refusal.to_string())),
+        Some(Credential::UsernameAndPassword { username, password }) => judge(bridge, peer, username, password),
+        Some(Credential::Other(kind)) => Err(refused(bridge, peer, &format!("credential of type {kind}"))),
+        None => {
+            let clients = bridge.access.clients();
+            match peer.certificate().map(|certificate| clients.by_certificate(certificate)) {
+                Some(Some(client)) => open(bridge, &clients, client).map_err(|refused| match refused {
+                    Refused::Client(why) | Refused::Token(why) => unavailable(peer, &why),
+                }),
+                Some(None) => Err(refused(bridge, peer, "no credential, and no client has this certificate")),
+                None => Err(refused(bridge, peer, "no credential")),
             }
         }
-        Some(Credential::Other(kind)) => Err(refused(&format!("credential of type {kind}"))),
-        None => Err(refused("no credential")),
     }
+}
+
+fn judge(bridge: &Bridge, peer: &Peer, username: &str, password: &str) -> Outcome<Admitted> {
+    let (access, address) = (&bridge.access, peer.address.ip());
+    let fingerprint = || access.fingerprints.of(username, password);
+    // Whoever shares the address of a stranger is not disturbed on a connection that has proved itself.
+    let is_judged = access.throttle.allows(address, Instant::now())
+        || peer.admitted.get().is_some_and(|known| *known == fingerprint());
+    if !is_judged {
+        return Err(refused(bridge, peer, "too many failed logins from this address"));
+    }
+    let clients = access.clients();
+    let admitted = match clients.by_password(username, password) {
+        Some(Ok(client)) => open(bridge, &clients, client),
+        Some(Err(())) => Err(Refused::Client("wrong password".to_owned())),
+        None => by_pin(bridge, peer, &clients, username, password),
+    };
+    match admitted {
+        Ok(admitted) => {
+            peer.admitted.get_or_init(fingerprint);
+            Ok(admitted)
+        }
+        Err(Refused::Client(why)) => {
+            access.throttle.failed(address, fingerprint(), Instant::now());
+            Err(refused(bridge, peer, &why))
+        }
+        Err(Refused::Token(why)) => Err(unavailable(peer, &why)),
+    }
+}
+
+/// Whose fault it is that a client does not get in; the text is for the log.
+enum Refused {
+    Client(String),
+    Token(String),
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Unavailable(error) => Self::Token(error.to_string()),
+            refusal => Self::Client(refusal.to_string()),
+        }
+    }
+}
+
+/// A client that knows the token's PIN.
+fn by_pin(bridge: &Bridge, peer: &Peer, clients: &Clients, name: &str, pin: &str) -> Result<Admitted, Refused> {
+    let no_judge =
+        || Refused::Client("the token cannot judge a PIN, clients have to prove themselves otherwise".to_owned());
+    if clients.login(name).0 == Login::None {
+        return Err(no_judge());
+    }
+    let token = bridge.tokens.admit(name, &Pin::new(pin.as_bytes()).from(peer.address.ip()))?;
+    // By another of its names.
+    if clients.is_judge(token.info()) { Ok(Admitted { token, client: None }) } else { Err(no_judge()) }
+}
+
+/// The token of a client that has proved itself otherwise than with its PIN.
+fn open(bridge: &Bridge, clients: &Clients, client: Arc<Known>) -> Result<Admitted, Refused> {
+    let name = &client.settings.token;
+    let opened = match clients.login(name) {
+        (Login::None, _) => bridge.tokens.open(name),
+        (_, Some(pin)) => bridge.tokens.admit(name, &Pin::new(&pin)),
+        (_, None) => return Err(Refused::Token(format!("no PIN is kept for token '{}'", name.escape_debug()))),
+    };
+    match opened {
+        Ok(token) => Ok(Admitted { token, client: Some(client) }),
+        // Not the client's fault: it has no part in this.
+        Err(refusal) => Err(Refused::Token(format!("token '{}': {refusal}", name.escape_debug()))),
+    }
+}
+
+fn unavailable(peer: &Peer, why: &str) -> Failure {
+    warn!("{}: login not possible: {why}", peer.address);
+    Failure::new(ResultReason::GENERAL_FAILURE, "the HSM is not available")
+}
+
+/// Tells the log, once a minute for each address. The user name is not told: people put PINs there.
+fn refused(bridge: &Bridge, peer: &Peer, why: &str) -> Failure {
+    if let Some(others) = bridge.access.throttle.report(peer.address.ip(), Instant::now()) {
+        audit::refused(peer, why, others);
+    }
+    not_successful()
 }
 
 /// One text for every cause: it must not tell whether a token of that name exists.

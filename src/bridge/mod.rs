@@ -1,7 +1,9 @@
 //! The translation: what a KMIP request asks, done on a PKCS#11 token.
 #![forbid(unsafe_code)]
 
+pub mod access;
 mod attribute;
+mod audit;
 mod auth;
 mod der;
 mod hash;

@@ -2,10 +2,12 @@
 #![forbid(unsafe_code)]
 
 use std::net::SocketAddr;
+use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use log::{debug, trace};
 
+use super::access::{Access, Certificate, Clients};
 use super::object::Departed;
 use super::op::{self, Context};
 use crate::kmip::{Continuation, Failure, Rejected, Request, Response, Version, stated_version};
@@ -23,11 +25,30 @@ pub trait Service: Send + Sync + 'static {
     fn refuse(&self, peer: &Peer, error: FrameError, response: &mut Vec<u8>);
 }
 
-/// Who is at the other end of a connection.
-#[derive(Clone, Debug)]
+/// Who is at the other end of a connection; one for each connection.
 pub struct Peer {
     /// Where the connection comes from.
     pub address: SocketAddr,
+    /// What tells the first credential that was admitted on this connection: it goes on being judged while others from the same
+    /// address are not.
+    pub(super) admitted: OnceLock<[u8; 32]>,
+    certificate: OnceLock<Certificate>,
+}
+
+impl Peer {
+    /// Somebody at `address` who has proved nothing yet.
+    pub fn new(address: SocketAddr) -> Self {
+        Self { address, admitted: OnceLock::new(), certificate: OnceLock::new() }
+    }
+
+    /// TLS has verified that the client has this certificate, given in DER.
+    pub fn proved(&self, certificate: &[u8]) {
+        self.certificate.get_or_init(|| Certificate::read(certificate));
+    }
+
+    pub(super) fn certificate(&self) -> Option<&Certificate> {
+        self.certificate.get()
+    }
 }
 
 /// What becomes of the connection after a response.
@@ -78,12 +99,18 @@ pub struct Bridge {
     pub(super) tokens: Tokens,
     pub(super) settings: Settings,
     pub(super) departed: Departed,
+    pub(super) access: Access,
 }
 
 impl Bridge {
     /// Translates for `tokens`.
     pub fn new(tokens: Tokens, settings: Settings) -> Self {
-        Self { tokens, settings, departed: Departed::default() }
+        Self { tokens, settings, departed: Departed::default(), access: Access::new() }
+    }
+
+    /// Judges clients by `clients` from now on; those that are connected are judged anew with their next request.
+    pub fn admit_clients(&self, clients: Clients) {
+        self.access.replace_clients(clients);
     }
 
     /// The tokens, for what has to be done with them at the end.

@@ -4,7 +4,7 @@
 
 use log::LevelFilter;
 
-use crate::server::tls::TlsVersion;
+use crate::server::tls::{ClientAuth, TlsVersion};
 
 /// A whole number.
 #[derive(Debug)]
@@ -121,6 +121,16 @@ pub const MIN_VERSION: Word<TlsVersion> = Word {
     default: Some("1.3"),
     words: &[("1.2", TlsVersion::V1_2), ("1.3", TlsVersion::V1_3)],
 };
+/// Whether clients show certificates.
+pub const CLIENT_AUTH: Word<ClientAuth> = Word {
+    path: "server.tls.client-auth",
+    default: Some("off"),
+    words: &[("off", ClientAuth::Off), ("optional", ClientAuth::Optional), ("required", ClientAuth::Required)],
+};
+/// Who issues the certificates of clients.
+pub const CLIENT_CA: Text = Text { path: "server.tls.client-ca", default: None };
+/// The certificates of clients that were revoked.
+pub const CRL: Text = Text { path: "server.tls.crl", default: None };
 /// Further names of a generated certificate.
 pub const NAMES: Names = Names { path: "server.tls.names" };
 
@@ -148,6 +158,26 @@ pub const LIFECYCLE: Word<()> = Word { path: "kmip.lifecycle", default: Some("no
 
 /// The most items in a request message.
 pub const MAX_BATCH_ITEMS: Number = plain("kmip.max-batch-items", 1000, 1, 100_000);
+
+/// The lists of tables, `[[token]]` and `[[client]]`; what stands in them is in [`super::clients`].
+pub static LISTS: &[&str] = &["client", "token"];
+
+/// The keys that stand in them.
+pub static LISTED: &[&str] = &[
+    "token.name",
+    "token.login",
+    "token.pin-file",
+    "token.credential",
+    "client.username",
+    "client.password-file",
+    "client.credential",
+    "client.subject",
+    "client.san",
+    "client.fingerprint",
+    "client.token",
+    "client.operations",
+    "client.key-prefix",
+];
 
 /// The words for levels of log messages, in the file and on the command line.
 pub const LEVELS: &[(&str, LevelFilter)] = &[
@@ -208,6 +238,9 @@ pub fn all() -> Vec<Key> {
         CERT_PATH.key(),
         KEY_PATH.key(),
         MIN_VERSION.key(),
+        CLIENT_AUTH.key(),
+        CLIENT_CA.key(),
+        CRL.key(),
         NAMES.key(),
         LOG_LEVEL.key(),
         LOG_TARGET_TYPE.key(),

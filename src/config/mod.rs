@@ -1,6 +1,7 @@
 //! The configuration: the file and the command line, judged in full, as the settings of each layer.
 #![forbid(unsafe_code)]
 
+mod clients;
 pub mod keys;
 mod nearest;
 mod problem;
@@ -32,6 +33,8 @@ pub const DEFAULT_PATH: &str = "/etc/cascade-hsm-bridge/config.toml";
 /// The configuration as meant: every value in range.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// Clients that do not know a PIN.
+    pub access: bridge::access::Settings,
     /// The translation.
     pub bridge: bridge::Settings,
     /// The process.
@@ -157,7 +160,9 @@ pub fn judge(path: &Path, text: &str, overrides: &Overrides, state_directory: Op
     let _: Option<()> = w.word(&keys::LIFECYCLE);
     let written_state_dir = state_dir(w, state_directory);
     let state_dir = overrides.state_dir.clone().unwrap_or(written_state_dir);
+    let clients = client_certificates(w);
     let config = Config {
+        access: clients::read(w, clients.is_some()),
         bridge: bridge::Settings {
             id_length: w.size(&keys::ID_LENGTH),
             max_batch_items: w.size(&keys::MAX_BATCH_ITEMS),
@@ -179,6 +184,7 @@ pub fn judge(path: &Path, text: &str, overrides: &Overrides, state_directory: Op
         tls: tls::Settings {
             identity: certificate(w),
             min_version: w.word(&keys::MIN_VERSION).unwrap_or(tls::TlsVersion::V1_3),
+            clients,
             names: w.names(&keys::NAMES),
             state_dir: state_dir.clone(),
         },
@@ -230,6 +236,24 @@ fn certificate(w: &mut Written<'_>) -> Option<tls::Identity> {
     }
     let (cert_path, key_path) = (w.path(&keys::CERT_PATH), w.path(&keys::KEY_PATH));
     Some(tls::Identity { cert_path: cert_path?, key_path: key_path? })
+}
+
+fn client_certificates(w: &mut Written<'_>) -> Option<tls::Clients> {
+    let auth = w.word(&keys::CLIENT_AUTH).unwrap_or(tls::ClientAuth::Off);
+    let (ca_path, crl_path) = (w.path(&keys::CLIENT_CA), w.path(&keys::CRL));
+    let (ca, crl) = (keys::CLIENT_CA.path, keys::CRL.path);
+    if auth == tls::ClientAuth::Off {
+        for path in [ca, crl] {
+            if w.has(path) {
+                w.problem(path, format!("is there, but {} is \"off\"", keys::CLIENT_AUTH.path));
+            }
+        }
+        return None;
+    }
+    if !w.has(ca) {
+        w.problem(ca, "is missing: it names the issuers of the certificates of clients");
+    }
+    Some(tls::Clients { is_required: auth == tls::ClientAuth::Required, ca_path: ca_path?, crl_path })
 }
 
 fn log_level(w: &mut Written<'_>, overrides: &Overrides) -> LevelFilter {

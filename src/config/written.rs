@@ -20,18 +20,36 @@ pub struct Written<'a> {
     pub is_toml: bool,
     paths: Vec<&'static str>,
     values: BTreeMap<&'static str, Spanned<DeValue<'a>>>,
+    lists: BTreeMap<&'static str, Spanned<DeValue<'a>>>,
     /// What may not be as it is.
     pub problems: Vec<Problem>,
     /// What may be as it is, but had better not.
     pub warnings: Vec<Problem>,
 }
 
+/// One table of a list.
+pub struct Entry<T> {
+    /// For messages about it.
+    pub subject: String,
+    /// The line that it begins in.
+    pub line: usize,
+    /// What it holds.
+    pub value: T,
+}
+
 impl<'a> Written<'a> {
     /// Reads `text`. Whatever can be read of it is there, even if some of it is wrong.
     pub fn parse(text: &'a str) -> Written<'a> {
         let paths = keys::all().iter().map(|key| key.path).collect();
-        let mut written =
-            Written { text, is_toml: true, paths, values: BTreeMap::new(), problems: Vec::new(), warnings: Vec::new() };
+        let mut written = Written {
+            text,
+            is_toml: true,
+            paths,
+            values: BTreeMap::new(),
+            lists: BTreeMap::new(),
+            problems: Vec::new(),
+            warnings: Vec::new(),
+        };
         match DeTable::parse(text) {
             Ok(table) => written.table("", table.into_inner()),
             Err(error) => {
@@ -61,6 +79,30 @@ impl<'a> Written<'a> {
                 None
             }
         }
+    }
+
+    /// The tables of a list that can be read, as in `[[client]]`; what is wrong with others is noted.
+    pub fn tables<T: Deserialize<'a>>(&mut self, name: &'static str) -> Vec<Entry<T>> {
+        let Some(list) = self.lists.remove(name) else { return Vec::new() };
+        let line = self.line(list.span());
+        let DeValue::Array(tables) = list.into_inner() else {
+            self.problem_at(name, line, format!("is not a list of tables, which [[{name}]] begins"));
+            return Vec::new();
+        };
+        let mut entries = Vec::new();
+        for (number, table) in (1_usize..).zip(tables) {
+            let (subject, line) = (format!("{name} {number}"), self.line(table.span()));
+            match T::deserialize(ValueDeserializer::from(table)) {
+                Ok(value) => entries.push(Entry { subject, line, value }),
+                Err(error) => self.problem_at(&subject, line, error.message().trim().replace('\n', ", ")),
+            }
+        }
+        entries
+    }
+
+    /// Notes that something is wrong in a line of the file.
+    pub fn problem_at(&mut self, subject: &str, line: usize, what: String) {
+        self.problems.push(Problem { subject: subject.to_owned(), what, line: Some(line) });
     }
 
     /// Notes that something is wrong with the value of the key.
@@ -99,6 +141,11 @@ impl<'a> Written<'a> {
             if older {
                 let what = format!("is the older spelling of {hyphenated}");
                 self.warnings.push(Problem { subject: subject.clone(), what, line });
+            }
+            let list = keys::LISTS.iter().find(|list| **list == path);
+            if let Some(list) = list {
+                self.lists.insert(list, value);
+                continue;
             }
             let what = match (key, value.get_ref()) {
                 (Some(key), _) if self.has(key) => format!("the same as {key}, which is there too"),

@@ -3,6 +3,7 @@
 
 mod background;
 mod pid_file;
+mod reload;
 mod watchdog;
 
 use std::fmt;
@@ -11,22 +12,24 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use log::{debug, error, info, warn};
 
 use crate::bridge::Bridge;
+use crate::bridge::access::Clients;
 use crate::config::{self, Config, Overrides, keys};
 use crate::logging::{self, Target};
 use crate::pkcs11::{Module, Tokens};
-use crate::server::tls::{self, Certificate, Origin, Tls};
+use crate::server::tls::{self, Certificate, Origin};
 use crate::server::{Running, Server};
 use crate::sys::{Signal, Signals};
 use crate::{notify, sys};
 use background::{Place, Starter};
 use pid_file::PidFile;
+use reload::Reload;
 
 /// Serves as the file at `path` and `overrides` say, until it is told to stop.
 pub fn run(path: &Path, overrides: &Overrides) -> ExitCode {
@@ -58,6 +61,9 @@ fn serve(path: &Path, overrides: &Overrides, audience: &mut Audience) -> Result<
     };
 
     let mut pid_file = claim_pid_file(&config)?;
+    // What only root can read is read while it can be.
+    let clients = clients(&config)?;
+
     if goes_to_background(&config) {
         match background::enter().map_err(because("cannot go on in the background"))? {
             Place::Foreground(other) => {
@@ -77,19 +83,20 @@ fn serve(path: &Path, overrides: &Overrides, audience: &mut Audience) -> Result<
     }
 
     give_up_root(&config)?;
-    let Tls { config: tls, certificate } = match configured_tls {
+    let tls = match configured_tls {
         Some(tls) => tls,
         // Only now, so that what is made belongs to whom it serves.
         None => tls::load(&config.tls, &addresses)?,
     };
-    log_certificate(&certificate);
+    log_certificate(&tls.certificate);
     let tokens = load_module(&config)?;
 
     let bridge = Arc::new(Bridge::new(tokens, config.bridge.clone()));
+    bridge.admit_clients(clients);
     let failed = Arc::new(AtomicBool::new(false));
     let server = stop_on_failure(server, &failed);
-    let running = server.run(tls, Arc::<Bridge>::clone(&bridge))?;
-    for address in addresses {
+    let running = server.run(Arc::clone(&tls.config), Arc::<Bridge>::clone(&bridge))?;
+    for address in &addresses {
         info!("listening on {address}");
     }
     if let Err(why) = notify::send(notify::READY) {
@@ -101,12 +108,26 @@ fn serve(path: &Path, overrides: &Overrides, audience: &mut Audience) -> Result<
 
     watchdog::start(&bridge);
 
-    wait_for_stop(&signals)?;
+    let reload = Reload {
+        config: &config,
+        addresses: &addresses,
+        running: &running,
+        bridge: &bridge,
+        in_force: Arc::new(Mutex::new(tls)),
+    };
+    reload.watch_expiry();
+    wait_for_stop(&signals, &reload)?;
     stop(signals, running, &bridge);
     drop(pid_file);
     info!("stopped");
     // A module's exit handlers run after its threads and memory are gone, and some crash there.
     sys::leave(i32::from(failed.load(Ordering::Acquire)))
+}
+
+/// The clients of the configuration, with the secrets that it names.
+fn clients(config: &Config) -> Result<Clients, Failure> {
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY");
+    Ok(Clients::load(&config.access, credentials.as_deref().map(Path::new))?)
 }
 
 fn configuration(path: &Path, overrides: &Overrides) -> Result<Config, Failure> {
@@ -238,7 +259,8 @@ fn load_module(config: &Config) -> Result<Tokens, Failure> {
         Ok(_) => warn!("the module has no initialised token\nhint: one that is made or plugged in later will be found"),
         Err(why) => warn!("cannot list the tokens: {why}"),
     }
-    Ok(Tokens::new(module, &config.pkcs11))
+    // By the name of what runs, which stays the same when the file is replaced.
+    Ok(Tokens::new(module, &config.pkcs11).proving_with(Path::new("/proc/self/exe")))
 }
 
 /// A bridge that cannot be reached is better restarted.
@@ -250,10 +272,10 @@ fn stop_on_failure(server: Server, failed: &Arc<AtomicBool>) -> Server {
     })
 }
 
-fn wait_for_stop(signals: &Signals) -> Result<(), Failure> {
+fn wait_for_stop(signals: &Signals, reload: &Reload<'_>) -> Result<(), Failure> {
     loop {
         match signals.wait().map_err(because("cannot wait for signals"))? {
-            Signal::Hangup => info!("HUP is ignored\nhint: restart the bridge for a changed configuration"),
+            Signal::Hangup => reload.run(),
             Signal::Stop => return Ok(()),
         }
     }

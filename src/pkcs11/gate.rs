@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::{PoisonError, RwLock};
 
 use cryptoki::types::RawAuthPin;
@@ -12,12 +13,25 @@ use secrecy::ExposeSecret;
 use super::error::Error;
 
 /// A PIN as a client offers it. It borrows its bytes, and can neither be printed nor copied.
-pub struct Pin<'a>(&'a [u8]);
+pub struct Pin<'a>(&'a [u8], Option<IpAddr>);
 
 impl<'a> Pin<'a> {
     /// Takes the bytes for a PIN.
     pub fn new(bytes: &'a [u8]) -> Self {
-        Self(bytes)
+        Self(bytes, None)
+    }
+
+    /// The same, coming from a client at `origin`.
+    pub fn from(self, origin: IpAddr) -> Self {
+        Self(self.0, Some(origin))
+    }
+
+    pub(super) fn origin(&self) -> Option<IpAddr> {
+        self.1
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.0
     }
 
     /// A copy for the binding, wiped when dropped.
@@ -35,6 +49,8 @@ pub enum Refusal {
     FinalTry,
     /// The token says that its PIN is locked.
     PinLocked,
+    /// So many wrong PINs came that none is tried for a while.
+    TooManyAttempts,
     /// The PIN could not be judged.
     Unavailable(Error),
     /// No token has this label, serial number or slot id.
@@ -53,6 +69,7 @@ impl fmt::Display for Refusal {
                 "one more wrong PIN would lock the token, so none is tried\nhint: log in once with the vendor's tool and the right PIN, then try again",
             ),
             Self::PinLocked => f.write_str("the token's PIN is locked\nhint: the token's security officer can set a new one"),
+            Self::TooManyAttempts => f.write_str("too many wrong PINs for this token, none is tried for a while"),
             Self::Unavailable(error) => write!(f, "the token cannot judge a PIN: {error}"),
             Self::UnknownToken => f.write_str("no token has this label, serial number or slot id"),
             Self::WrongPin => f.write_str("wrong PIN"),
@@ -80,6 +97,15 @@ pub(super) struct Gate {
 struct State {
     admitted: Option<Admitted>,
     wrong: VecDeque<hmac::Tag>,
+}
+
+impl State {
+    fn remember_wrong(&mut self, tag: hmac::Tag) {
+        if self.wrong.len() >= WRONG_PINS {
+            self.wrong.pop_front();
+        }
+        self.wrong.push_back(tag);
+    }
 }
 
 /// The PIN that is known to be right.
@@ -115,17 +141,47 @@ impl Gate {
         match &proof {
             Ok(()) => {
                 state.admitted = Some(Admitted { tag: hmac::sign(&self.key, pin.0), pin: pin.secret() });
-                state.wrong.clear();
             }
             Err(Refusal::WrongPin) => {
-                if state.wrong.len() >= WRONG_PINS {
-                    state.wrong.pop_front();
-                }
-                state.wrong.push_back(hmac::sign(&self.key, pin.0));
+                state.remember_wrong(hmac::sign(&self.key, pin.0));
             }
             Err(_) => {}
         }
         proof
+    }
+
+    /// Whether `pin` is the one that is known to be right.
+    pub(super) fn is_in_force(&self, pin: &Pin<'_>) -> bool {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        matches!(self.verdict(&state, pin), Some(Ok(())))
+    }
+
+    /// Whether another PIN is known to be right, and this one not to be wrong.
+    pub(super) fn could_be_new(&self, pin: &Pin<'_>) -> bool {
+        let tag = hmac::sign(&self.key, pin.0);
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        state.admitted.is_some() && !state.wrong.iter().any(|wrong| wrong.as_ref() == tag.as_ref())
+    }
+
+    /// `pin` was proved to be right, in place of the one that was.
+    pub(super) fn replace(&self, pin: &Pin<'_>) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.wrong.retain(|wrong| hmac::verify(&self.key, pin.0, wrong.as_ref()).is_err());
+        let new = Admitted { tag: hmac::sign(&self.key, pin.0), pin: pin.secret() };
+        if let Some(Admitted { tag, .. }) = state.admitted.replace(new) {
+            state.remember_wrong(tag);
+        }
+    }
+
+    /// `pin` was proved to be wrong.
+    pub(super) fn is_wrong(&self, pin: &Pin<'_>) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.remember_wrong(hmac::sign(&self.key, pin.0));
+    }
+
+    /// Forgets which PINs were wrong.
+    pub(super) fn forget_wrong(&self) {
+        self.state.write().unwrap_or_else(PoisonError::into_inner).wrong.clear();
     }
 
     /// A copy of the admitted PIN, to log in anew with.
@@ -139,7 +195,9 @@ impl Gate {
     pub(super) fn revoke(&self) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(Admitted { tag, .. }) = state.admitted.take() {
-            state.wrong.push_back(tag);
+            // It was changed, and another may be right that was wrong before.
+            state.wrong.clear();
+            state.remember_wrong(tag);
         }
     }
 
@@ -239,6 +297,24 @@ mod tests {
             assert_eq!(thread.join().unwrap(), Ok(()));
         }
         assert_eq!(token.times(), 1);
+    }
+
+    #[test]
+    fn puts_a_new_pin_in_the_place_of_the_old_one() {
+        let (gate, token) = (Gate::new().unwrap(), Asked::default());
+        let is_new = |pin: &[u8]| gate.could_be_new(&Pin::new(pin));
+        assert!(!is_new(b"5678"), "nothing is in force yet");
+        offer(&gate, &token, b"0000").unwrap_err();
+        offer(&gate, &token, b"1234").unwrap();
+        assert!(is_new(b"5678") && !is_new(b"0000"));
+        gate.is_wrong(&Pin::new(b"9999"));
+        assert!(!is_new(b"9999"));
+        gate.replace(&Pin::new(b"5678"));
+        assert_eq!(offer(&gate, &token, b"5678"), Ok(()));
+        assert_eq!(offer(&gate, &token, b"1234"), Err(Refusal::WrongPin));
+        assert!(!is_new(b"1234"), "the old PIN would be tried again");
+        gate.forget_wrong();
+        assert!(is_new(b"0000"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use cryptoki::error::RvError;
 use cryptoki::session::{Session, UserType};
@@ -15,7 +16,19 @@ use super::token::Token;
 impl Token {
     /// Judges a PIN; asks the token only where the gate does.
     pub(super) fn admit(&self, pin: &Pin<'_>) -> Result<(), Refusal> {
-        self.gate.admit(pin, |pin| self.prove(pin))
+        self.gate.admit(pin, |pin| self.prove(pin))?;
+        self.changes.came_from(pin.origin());
+        Ok(())
+    }
+
+    /// Reads what the token can do, where it needs no login for that.
+    pub(super) fn read_mechanisms(&self) -> Result<(), Error> {
+        if self.mechanisms.get().is_none() {
+            let inside = self.library.enter()?;
+            // Who comes second has read the same.
+            let _ = self.mechanisms.set(Mechanisms::read(inside.pkcs11(), self.slot)?);
+        }
+        Ok(())
     }
 
     /// Logs in, whatever the token says of its need for it or of the session's state: only C_Login proves a PIN.
@@ -27,6 +40,9 @@ impl Token {
             // What the binding cannot read may hold anything; the token itself is there.
             Ok(_) | Err(Error::Binding { .. }) => {}
             Err(error) => return Err(Refusal::Unavailable(error)),
+        }
+        if !self.attempts.take(Instant::now()) {
+            return Err(Refusal::TooManyAttempts);
         }
         let anchor = self.pool.take_anchor().map_err(Refusal::Unavailable)?;
         let anchor = match anchor.map_or_else(|| self.open(&inside), Ok) {
@@ -55,7 +71,7 @@ impl Token {
     }
 }
 
-fn log_in(session: &Session, pin: &Pin<'_>) -> Result<(), Refusal> {
+pub(super) fn log_in(session: &Session, pin: &Pin<'_>) -> Result<(), Refusal> {
     let secret = pin.secret();
     let attempt = || session.login_with_raw(UserType::User, &secret).map_err(Error::from);
     let result = match attempt() {

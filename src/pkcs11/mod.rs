@@ -4,7 +4,9 @@
 //! operations name objects by [`Class`] and CKA_ID. Sessions and object handles do not leave this layer.
 #![forbid(unsafe_code)]
 
+mod attempts;
 mod cache;
+mod change;
 mod curve;
 mod der;
 mod destroy;
@@ -22,6 +24,7 @@ mod mechanisms;
 mod module;
 mod object;
 mod pool;
+mod prover;
 mod repair;
 mod rv;
 mod slot;
@@ -41,6 +44,7 @@ pub use key::{Class, Filter, Key, KeyKind, KeyPair, KeyPairSpec, Listed, PublicK
 pub use load::LoadError;
 pub use mechanisms::{Mechanisms, Offer, Use};
 pub use module::{Module, ModuleInfo};
+pub use prover::{PROVE_PIN, prove_pin};
 pub use rv::rv_name;
 pub use slot::TokenInfo;
 pub use token::Token;

@@ -12,7 +12,9 @@ use cryptoki::session::Session;
 use cryptoki::slot::Slot;
 use zeroize::Zeroizing;
 
+use super::attempts::Attempts;
 use super::cache::{Forgotten, Handles, Keys};
+use super::change::Changes;
 use super::error::Error;
 use super::gate::Gate;
 use super::generate::Learnt;
@@ -36,6 +38,8 @@ pub struct Token {
     info: TokenInfo,
     pub(super) slot: Slot,
     pub(super) gate: Gate,
+    pub(super) attempts: Attempts,
+    pub(super) changes: Changes,
     pub(super) mechanisms: OnceLock<Mechanisms>,
     pub(super) keys: Keys,
     pub(super) forgotten: Forgotten,
@@ -81,6 +85,8 @@ impl Token {
         let gate = Gate::new()?;
         let token = Arc::new_cyclic(|me| Self {
             gate,
+            attempts: Attempts::new(),
+            changes: Changes::default(),
             mechanisms: OnceLock::new(),
             keys: Keys::default(),
             forgotten: Forgotten::default(),

@@ -2,13 +2,18 @@
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
+
+use cryptoki::slot::Slot;
+use ring::hmac;
 
 use super::Settings;
 use super::error::Error;
 use super::gate::{Pin, Refusal};
 use super::module::{Library, Module, ModuleInfo};
+use super::prover::Prover;
 use super::slot::{self, Ambiguous, TokenInfo};
 use super::token::Token;
 use super::watch::{self, Watch};
@@ -23,7 +28,11 @@ pub struct Tokens {
     /// The names under which clients were admitted.
     names: RwLock<HashMap<String, Arc<Token>>>,
     /// Held while the slots are searched, so that each token is made once.
-    search: Mutex<()>,
+    search: Mutex<Option<Seen>>,
+    /// What a PIN for a token that is not there is compared with.
+    decoy: hmac::Key,
+    /// What proves PINs of tokens that are logged in.
+    prover: Option<Prover>,
     /// Never held during a call to the module, so that the end does not wait for one that hangs.
     found: Mutex<Found>,
     /// Since when no call comes back, though some should have.
@@ -37,6 +46,21 @@ struct Found {
     /// Tokens that made way for another in their slot; kept, so that their sessions are closed before the end.
     gone: Vec<Arc<Token>>,
 }
+
+/// What was in the slots a moment ago. Names that mean nothing are looked for in it, so that they cost the module no more than
+/// one look a second, however many come.
+struct Seen {
+    /// The second that is under way, and how often the module was asked in it.
+    since: Instant,
+    looks: u32,
+    slots: Vec<(Slot, Option<TokenInfo>)>,
+}
+
+/// The time for a few looks at the slots: who puts a token in does not notice, and who makes up names gets no work done.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Looks within that time; the next ones are at what the last one saw.
+const LOOKS: u32 = 4;
 
 /// Names remembered; `0x1` and `0x01` are two of them. Beyond it, all are looked up again.
 const NAMES: usize = 256;
@@ -63,8 +87,27 @@ impl Tokens {
             session_timeout: settings.session_timeout,
             names: RwLock::default(),
             search: Mutex::default(),
+            decoy: hmac::Key::new(hmac::HMAC_SHA256, &[]),
+            prover: None,
             found: Mutex::default(),
             library: module.library,
+        }
+    }
+
+    /// Has PINs that differ from the one in force proved by processes of `program`, which has to hand its command line to
+    /// [`super::prove_pin`] if it begins with [`super::PROVE_PIN`]. Without it, a token's PIN cannot change while it is in use.
+    #[must_use]
+    pub fn proving_with(mut self, program: &Path) -> Self {
+        self.prover = Some(Prover { program: program.to_owned(), lib_path: self.module().path.clone() });
+        self
+    }
+
+    /// Forgets which PINs were wrong, and has one that differs from the one in force tried wherever it comes from: for an
+    /// operator who has changed a token's PIN.
+    pub fn reconsider_pins(&self) {
+        for token in self.found().by_slot.values() {
+            token.gate.forget_wrong();
+            token.changes.begin_anew();
         }
     }
 
@@ -101,16 +144,44 @@ impl Tokens {
         let _stay = watch::stay();
         let known = self.names.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
         if let Some(token) = known.filter(|token| !token.is_replaced()) {
-            return token.admit(pin).map(|()| token);
+            return match self.judge(&token, pin) {
+                Ok(()) => Ok(token),
+                Err(refusal) => {
+                    // The work that a name which means nothing gives, so that the time taken does not tell the two apart.
+                    let _ = self.look(&mut self.searching());
+                    Err(refusal)
+                }
+            };
+        }
+        let token = match self.search(name) {
+            Ok(token) => token,
+            Err(refusal) => {
+                // The work that a wrong PIN gives; that it is not the right one is sure.
+                let _ = hmac::verify(&self.decoy, pin.bytes(), &[0; 32]);
+                return Err(refusal);
+            }
+        };
+        self.judge(&token, pin)?;
+        // Only now: a name that a stranger made up is not worth remembering.
+        self.remember(name, &token);
+        Ok(token)
+    }
+
+    /// The token called `name`, for a client that has proved itself to the caller; there is no login to the token.
+    ///
+    /// # Errors
+    /// [`Refusal`], whose text is for the log only.
+    pub fn open(&self, name: &str) -> Result<Arc<Token>, Refusal> {
+        if self.library.is_closed() {
+            return Err(Refusal::Unavailable(Error::Closed));
+        }
+        let known = self.names.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        if let Some(token) = known.filter(|token| !token.is_replaced()) {
+            return Ok(token);
         }
         let token = self.search(name)?;
-        token.admit(pin)?;
-        // Only now: a name that a stranger made up is not worth remembering.
-        let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
-        if names.len() >= NAMES {
-            names.clear();
-        }
-        names.insert(name.to_string(), Arc::clone(&token));
+        token.read_mechanisms().map_err(Refusal::Unavailable)?;
+        self.remember(name, &token);
         Ok(token)
     }
 
@@ -139,19 +210,52 @@ impl Tokens {
         self.library.finalize();
     }
 
+    fn remember(&self, name: &str, token: &Arc<Token>) {
+        let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
+        if names.len() >= NAMES {
+            names.clear();
+        }
+        names.insert(name.to_string(), Arc::clone(token));
+    }
+
+    fn judge(&self, token: &Token, pin: &Pin<'_>) -> Result<(), Refusal> {
+        match token.admit(pin) {
+            Err(Refusal::WrongPin) if self.prover.as_ref().is_some_and(|it| token.has_changed_to(pin, it)) => Ok(()),
+            verdict => verdict,
+        }
+    }
+
+    fn searching(&self) -> MutexGuard<'_, Option<Seen>> {
+        self.search.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is in the slots, as of a moment ago.
+    fn look<'s>(&self, seen: &'s mut Option<Seen>) -> Result<&'s [(Slot, Option<TokenInfo>)], Error> {
+        let (since, looks) = match seen {
+            Some(seen) if seen.since.elapsed() < LOOK => (seen.since, seen.looks),
+            _ => (Instant::now(), 0),
+        };
+        if looks < LOOKS {
+            let slots = slot::scan(&self.library.enter()?)?;
+            *seen = Some(Seen { since, looks: looks.saturating_add(1), slots });
+        }
+        Ok(seen.as_ref().map(|seen| seen.slots.as_slice()).unwrap_or_default())
+    }
+
     /// Looks for the token among those present now, so that one that appeared later is found.
     fn search(&self, name: &str) -> Result<Arc<Token>, Refusal> {
-        let _search = self.search.lock().unwrap_or_else(PoisonError::into_inner);
-        let slots = {
-            let inside = self.library.enter().map_err(Refusal::Unavailable)?;
-            slot::scan(&inside).map_err(Refusal::Unavailable)?
-        };
+        let mut searching = self.searching();
+        if self.found().by_slot.values().any(|token| token.is_replaced()) {
+            // What was seen a moment ago may be the token that is gone.
+            *searching = None;
+        }
+        let slots = self.look(&mut searching).map_err(Refusal::Unavailable)?;
         let candidates: Vec<_> = slots.iter().map(|(slot, info)| (slot.id(), info.as_ref())).collect();
         let index = match slot::select(&candidates, name) {
             Ok(index) => index.ok_or(Refusal::UnknownToken)?,
             Err(Ambiguous) => return Err(Refusal::AmbiguousToken),
         };
-        let (slot, info) = slots.into_iter().nth(index).ok_or(Refusal::UnknownToken)?;
+        let (slot, info) = slots.get(index).cloned().ok_or(Refusal::UnknownToken)?;
         let mut found = self.found();
         if let Some(token) = found.by_slot.get(&slot.id()) {
             // One that does not describe itself just now is taken for the one that was there.

@@ -73,7 +73,7 @@ pub(super) fn run(listener: &TcpListener, address: SocketAddr, shared: &Arc<Shar
 /// Gives a connection its thread. Fails if there is none to be had; the connection is closed then.
 fn welcome(socket: TcpStream, address: SocketAddr, shared: &Arc<Shared>) -> io::Result<()> {
     // A listener for both families shows IPv4 addresses in IPv6 clothes.
-    let peer = Peer { address: SocketAddr::new(address.ip().to_canonical(), address.port()) };
+    let peer = Peer::new(SocketAddr::new(address.ip().to_canonical(), address.port()));
     descriptors_are_left(&socket)?;
     let Some((open, place)) = shared.places.take(socket, address.ip()) else {
         return Ok(());

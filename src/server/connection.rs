@@ -33,7 +33,7 @@ const DATALESS: usize = 64 * 1024;
 
 /// Serves `open` until it ends.
 pub(super) fn serve(open: &Open, place: &Place, peer: &Peer, shared: &Shared) {
-    let tls = match ServerConnection::new(shared.tls.clone()) {
+    let tls = match ServerConnection::new(shared.tls()) {
         Ok(tls) => tls,
         Err(error) => return debug!("{}: {error}", peer.address),
     };
@@ -114,6 +114,9 @@ impl Connection<'_> {
                 Err(error) => return Err(End::Handshake(error)),
             }
             self.flush().map_err(End::Handshake)?;
+        }
+        if let Some(certificate) = self.tls.peer_certificates().and_then(|chain| chain.first()) {
+            self.peer.proved(certificate);
         }
         let version = self.tls.protocol_version().and_then(|version| version.as_str()).unwrap_or("TLS");
         debug!("{}: {version} established", self.peer.address);

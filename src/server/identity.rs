@@ -23,6 +23,7 @@ const EXPIRY_NOTICE: Duration = Duration::from_secs(30 * DAY);
 const DAY: u64 = 24 * 60 * 60;
 
 /// A certificate, its issuers' if it has any, and its private key.
+#[derive(Clone, Debug)]
 pub(super) struct Pair {
     pub key: CertifiedKey,
 }
@@ -118,19 +119,9 @@ pub(super) fn covers(pair: &Pair, name: &ServerName<'_>) -> bool {
 
 /// What clients or operators may stumble on, one line each.
 pub(super) fn remarks(pair: &Pair, key_path: &Path) -> Vec<String> {
-    let mut remarks = Vec::new();
-    let now = UnixTime::now();
-    match verdict(pair, now) {
-        Ok(()) => {
-            let later = UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs()).saturating_add(EXPIRY_NOTICE));
-            if let Err(CertificateError::ExpiredContext { not_after, .. }) = verdict(pair, later) {
-                remarks.push(format!("it expires in {} days", not_after.as_secs().saturating_sub(now.as_secs()) / DAY));
-            }
-        }
-        Err(CertificateError::ExpiredContext { not_after, .. }) => {
-            let days = now.as_secs().saturating_sub(not_after.as_secs()) / DAY;
-            remarks.push(format!("it expired {days} days ago, clients that verify it will refuse it"));
-        }
+    let mut remarks: Vec<String> = expiry(pair).into_iter().collect();
+    match verdict(pair, UnixTime::now()) {
+        Ok(()) | Err(CertificateError::ExpiredContext { .. }) => {}
         Err(CertificateError::NotValidYetContext { .. }) => {
             remarks.push("it is not valid yet, clients that verify it will refuse it; is the clock right?".to_owned());
         }
@@ -148,6 +139,27 @@ pub(super) fn remarks(pair: &Pair, key_path: &Path) -> Vec<String> {
         remarks.push(format!("its key {} can be read by everyone on this machine", key_path.display()));
     }
     remarks
+}
+
+/// That the certificate is at its end, or near it.
+pub(super) fn expiry(pair: &Pair) -> Option<String> {
+    let now = UnixTime::now();
+    match verdict(pair, now) {
+        Ok(()) => {
+            let later = UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs()).saturating_add(EXPIRY_NOTICE));
+            match verdict(pair, later) {
+                Err(CertificateError::ExpiredContext { not_after, .. }) => {
+                    Some(format!("it expires in {} days", not_after.as_secs().saturating_sub(now.as_secs()) / DAY))
+                }
+                _ => None,
+            }
+        }
+        Err(CertificateError::ExpiredContext { not_after, .. }) => {
+            let days = now.as_secs().saturating_sub(not_after.as_secs()) / DAY;
+            Some(format!("it expired {days} days ago, clients that verify it will refuse it"))
+        }
+        Err(_) => None,
+    }
 }
 
 /// What a client would say of the certificate at a time, whoever issued it.

@@ -4,6 +4,7 @@
 pub mod tls;
 
 mod accept;
+mod client_ca;
 mod connection;
 mod deadline;
 mod identity;
@@ -14,7 +15,7 @@ mod self_signed;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -203,8 +204,14 @@ impl Server {
             unauthenticated: self.settings.max_unauthenticated,
         }));
         let drain_timeout = self.settings.drain_timeout;
-        let shared = Arc::new(Shared { settings: self.settings, tls, service, places, on_failure: self.on_failure });
-        let mut running = Running { places: Arc::clone(&shared.places), acceptors: Vec::new(), drain_timeout };
+        let shared = Arc::new(Shared {
+            settings: self.settings,
+            tls: RwLock::new(tls),
+            service,
+            places,
+            on_failure: self.on_failure,
+        });
+        let mut running = Running { shared: Arc::clone(&shared), acceptors: Vec::new(), drain_timeout };
         for (number, (listener, address)) in self.listeners.into_iter().enumerate() {
             let shared = Arc::clone(&shared);
             let acceptor = thread::Builder::new().name(format!("accept-{number}"));
@@ -223,15 +230,21 @@ impl Server {
 /// What the threads of a server have in common.
 struct Shared {
     settings: Settings,
-    tls: Arc<ServerConfig>,
+    tls: RwLock<Arc<ServerConfig>>,
     service: Arc<dyn Service>,
     places: Arc<Places>,
     on_failure: OnFailure,
 }
 
+impl Shared {
+    fn tls(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.tls.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 /// A server at work. Dropping it changes nothing; it works until [`Running::stop`].
 pub struct Running {
-    places: Arc<Places>,
+    shared: Arc<Shared>,
     acceptors: Vec<(JoinHandle<()>, SocketAddr)>,
     drain_timeout: Duration,
 }
@@ -239,15 +252,20 @@ pub struct Running {
 impl Running {
     /// How many connections are open now.
     pub fn connections(&self) -> usize {
-        self.places.len()
+        self.shared.places.len()
+    }
+
+    /// Connections that begin from now on are spoken to as `tls` says; those that are open go on as they began.
+    pub fn replace_tls(&self, tls: Arc<ServerConfig>) {
+        *self.shared.tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
     }
 
     /// Stops accepting, ends the connections that wait for a request, and lets requests in hand finish within the
     /// drain-timeout. Returns how many connections had to be cut off after it: 0 means that nothing calls the service any more.
     pub fn stop(self) -> usize {
-        self.places.stop();
+        self.shared.places.stop();
         self.end_acceptors();
-        self.places.drain(self.drain_timeout)
+        self.shared.places.drain(self.drain_timeout)
     }
 
     /// Ends the acceptors' wait with a connection of our own, and waits for them to end.

@@ -10,9 +10,12 @@ use std::sync::Arc;
 use log::warn;
 use rustls::crypto::ring;
 use rustls::pki_types::ServerName;
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::SingleCertAndKey;
 use rustls::{ServerConfig, SupportedProtocolVersion};
 
+use super::client_ca;
 use super::identity::{self, Pair};
 use super::self_signed;
 
@@ -23,6 +26,8 @@ pub struct Settings {
     pub identity: Option<Identity>,
     /// The oldest version spoken.
     pub min_version: TlsVersion,
+    /// Whose certificates clients show; none if they show none.
+    pub clients: Option<Clients>,
     /// Names and addresses for a self-signed certificate, beyond the host's own.
     pub names: Vec<String>,
     /// Where a self-signed certificate is kept.
@@ -36,6 +41,28 @@ pub struct Identity {
     pub cert_path: PathBuf,
     /// The private key; PKCS#8, PKCS#1 or SEC 1, not encrypted.
     pub key_path: PathBuf,
+}
+
+/// Whether clients show certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// They are not asked.
+    Off,
+    /// They may.
+    Optional,
+    /// Who has none is not spoken to.
+    Required,
+}
+
+/// The certificates of clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Clients {
+    /// Whether who has none is not spoken to.
+    pub is_required: bool,
+    /// A PEM file with the certificates of their issuers.
+    pub ca_path: PathBuf,
+    /// A PEM file with lists of revoked certificates.
+    pub crl_path: Option<PathBuf>,
 }
 
 /// A version of TLS.
@@ -67,6 +94,17 @@ pub struct Tls {
     pub config: Arc<ServerConfig>,
     /// The certificate that they show.
     pub certificate: Certificate,
+    pair: Pair,
+}
+
+impl Tls {
+    /// Warns in the log if the certificate is at its end, or near it.
+    pub fn warn_of_expiry(&self) {
+        if let Some(remark) = identity::expiry(&self.pair) {
+            let name = self.certificate.path.as_ref().map(|path| format!(" {}", path.display())).unwrap_or_default();
+            warn!("certificate{name}: {remark}");
+        }
+    }
 }
 
 /// The certificate that the server shows.
@@ -107,14 +145,15 @@ pub fn load(settings: &Settings, listening: &[SocketAddr]) -> Result<Tls, Error>
             make(&settings.state_dir, &names)?
         }
     };
+    let verifier = verifier(settings)?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(settings.min_version.and_later())
         .map_err(Error::Tls)?
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(pair.key)));
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(pair.key.clone())));
     // Tickets carry the session, sealed with a key that is in memory only and changes: nothing is kept per client.
     config.ticketer = ring::Ticketer::new().map_err(Error::Tls)?;
-    Ok(Tls { config: Arc::new(config), certificate })
+    Ok(Tls { config: Arc::new(config), certificate, pair })
 }
 
 /// Does what [`load`] does short of making and writing anything: `None` if it would make a certificate.
@@ -122,6 +161,7 @@ pub fn load(settings: &Settings, listening: &[SocketAddr]) -> Result<Tls, Error>
 /// # Errors
 /// As [`load`].
 pub fn check(settings: &Settings, listening: &[SocketAddr]) -> Result<Option<Certificate>, Error> {
+    verifier(settings)?;
     let names = self_signed::names(&settings.names, listening)?;
     let existing = existing(settings, &names)?;
     if existing.is_none() {
@@ -136,6 +176,14 @@ fn warn_of_lacking_names(settings: &Settings, listening: &[SocketAddr]) {
             "the self-signed certificate is for this host's own name and the loopback addresses only, while every address is \
              listened on\nhint: server.tls.names holds the names and addresses that clients use"
         );
+    }
+}
+
+/// What judges the certificates of clients.
+fn verifier(settings: &Settings) -> Result<Arc<dyn ClientCertVerifier>, Error> {
+    match &settings.clients {
+        Some(clients) => client_ca::verifier(clients),
+        None => Ok(WebPkiClientVerifier::no_client_auth()),
     }
 }
 
@@ -220,6 +268,8 @@ pub enum Error {
     Kept(PathBuf, Box<Error>),
     /// There is a kept certificate (the first) without its key (the second).
     KeyLost(PathBuf, PathBuf),
+    /// The certificates of the issuers of clients' certificates, or the list of revoked ones, cannot be used.
+    BadClientCa(PathBuf, String),
     /// A certificate could not be made.
     Make(String),
     /// The certificate (the first) is not that of the key (the second).
@@ -278,6 +328,9 @@ impl fmt::Display for Error {
                     cert_path.display(),
                     key_path.display()
                 )
+            }
+            Self::BadClientCa(path, error) => {
+                write!(f, "cannot judge certificates of clients by {}: {error}", path.display())
             }
             Self::Make(error) => write!(f, "cannot make a self-signed certificate: {error}"),
             Self::Mismatch(cert_path, key_path) => {

@@ -101,7 +101,8 @@ fn no_pin_reaches_the_module_once_one_is_known() {
         assert_eq!(bench.calls().iter().filter(|name| *name == "C_Login").count(), 1);
         assert!(admit(&tokens, "one", PIN).is_ok());
         assert_eq!(admit(&tokens, "one", "another").err(), Some(Refusal::WrongPin));
-        assert_eq!(bench.calls(), [""; 0]);
+        // The slots may be looked at, as for a name that no token has.
+        assert_eq!(bench.calls().iter().filter(|name| *name == "C_Login").count(), 0);
     });
 }
 

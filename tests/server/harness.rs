@@ -116,7 +116,8 @@ impl Bench {
         adjust(&mut settings);
         let server = Server::bind(&settings).unwrap();
         let dir = Dir::new();
-        let tls = tls::Settings { identity: None, min_version, names: vec![], state_dir: dir.path().into() };
+        let tls =
+            tls::Settings { identity: None, min_version, names: vec![], clients: None, state_dir: dir.path().into() };
         let tls = tls::load(&tls, &server.local_addrs()).unwrap();
         let address = server.local_addrs()[0];
         let running = server.run(Arc::clone(&tls.config), service).unwrap();

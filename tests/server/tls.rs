@@ -16,7 +16,7 @@ use crate::harness::*;
 const LISTENING: &[std::net::SocketAddr] = &[cascade_hsm_bridge::server::Settings::DEFAULT_ADDR];
 
 fn in_dir(dir: &Path) -> Settings {
-    Settings { identity: None, min_version: TlsVersion::V1_3, names: vec![], state_dir: dir.into() }
+    Settings { identity: None, min_version: TlsVersion::V1_3, names: vec![], clients: None, state_dir: dir.into() }
 }
 
 fn configured(cert_path: &Path, key_path: &Path) -> Settings {

@@ -17,12 +17,16 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Options {
     /// Another module than SoftHSM's own.
     pub module: Option<PathBuf>,
+    /// Where to listen, else on a free port of 127.0.0.1.
+    pub address: Option<&'static str>,
     /// The log level, else "info".
     pub log_level: Option<&'static str>,
     /// Further lines of `[server]`.
     pub server: String,
     /// Further lines of `[pkcs11]`.
     pub pkcs11: String,
+    /// Further tables of the file.
+    pub tables: String,
     /// Further variables of the environment.
     pub environment: Vec<(&'static str, PathBuf)>,
 }
@@ -44,11 +48,13 @@ impl Bridge {
         let state = directory.path().join("state");
         fs::create_dir(&state).expect("a state directory");
         let config = format!(
-            "version = \"v1\"\n\n[pkcs11]\nlib-path = {module:?}\n{pkcs11}\n\n[server]\naddr = \"127.0.0.1:0\"\n{server}\n\n\
-             [daemon]\nlog-level = {level:?}\nlog-target = {{ type = \"stderr\" }}\n",
+            "version = \"v1\"\n\n[pkcs11]\nlib-path = {module:?}\n{pkcs11}\n\n[server]\naddr = {address:?}\n{server}\n\n\
+             [daemon]\nlog-level = {level:?}\nlog-target = {{ type = \"stderr\" }}\n{tables}\n",
             module = options.module.unwrap_or_else(Token::module),
             pkcs11 = options.pkcs11,
+            address = options.address.unwrap_or("127.0.0.1:0"),
             server = options.server,
+            tables = options.tables,
             level = options.log_level.unwrap_or("info"),
         );
         let config = directory.file("config.toml", config);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion};
 
 use super::bridge::Bridge;
@@ -33,6 +33,17 @@ impl Client {
         let stream = handshake(bridge, rustls::ALL_VERSIONS).expect("a TLS connection");
         let login = login.map(|(username, password)| (username.to_string(), password.to_string()));
         Client { stream, login, version: (1, 2) }
+    }
+
+    /// With a client certificate and its key, or without.
+    pub fn connect_showing(
+        bridge: &Bridge,
+        login: Option<(&str, &str)>,
+        identity: Option<(CertificateDer<'static>, PrivateKeyDer<'static>)>,
+    ) -> io::Result<Client> {
+        let stream = handshake_showing(bridge, rustls::ALL_VERSIONS, identity)?;
+        let login = login.map(|(username, password)| (username.to_string(), password.to_string()));
+        Ok(Client { stream, login, version: (1, 2) })
     }
 
     /// Sends bytes as they are.
@@ -68,6 +79,17 @@ impl Client {
     /// Whether the bridge has closed the connection and said nothing more.
     pub fn is_closed(&mut self) -> bool {
         self.receive_bytes().is_none()
+    }
+
+    /// Whether the connection ends, in whatever way, before the bridge says anything.
+    pub fn is_cut_off(&mut self) -> bool {
+        self.stream.read_exact(&mut [0]).is_err()
+    }
+
+    /// Whether the connection ends, in whatever way, instead of an answer to this.
+    pub fn is_cut_off_at(&mut self, item: Item) -> bool {
+        let request = self.request(vec![item]);
+        !self.try_send(&request.encode()) || self.is_cut_off()
     }
 
     /// A request with this client's version and login.
@@ -118,6 +140,15 @@ pub fn handshake(
     bridge: &Bridge,
     versions: &[&'static SupportedProtocolVersion],
 ) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
+    handshake_showing(bridge, versions, None)
+}
+
+/// The same with a certificate of the client.
+fn handshake_showing(
+    bridge: &Bridge,
+    versions: &[&'static SupportedProtocolVersion],
+    identity: Option<(CertificateDer<'static>, PrivateKeyDer<'static>)>,
+) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
     let mut roots = RootCertStore::empty();
     let certificate = CertificateDer::from_pem_file(bridge.certificate()).expect("the bridge's certificate");
     roots.add(certificate).expect("a certificate that can be trusted");
@@ -125,8 +156,11 @@ pub fn handshake(
     let config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(versions)
         .expect("the protocol versions")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let config = match identity {
+        Some((certificate, key)) => config.with_client_auth_cert(vec![certificate], key).map_err(io::Error::other)?,
+        None => config.with_no_client_auth(),
+    };
     let name = ServerName::IpAddress(bridge.address.ip().into());
     let connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
     let socket = TcpStream::connect(bridge.address)?;

@@ -4,7 +4,6 @@
 use std::collections::HashSet;
 
 use cryptoki::mechanism::MechanismType;
-use log::info;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::super::attribute::USAGE_BITS;
@@ -49,10 +48,13 @@ pub(super) fn handle(context: &mut Context<'_>, payload: &Item<'_>, w: &mut Writ
         return Err(Failure::invalid_field("the token makes no keys of this kind"));
     }
     let usage = wish.usage(kind)?;
+    for name in [wish.private.name, wish.public.name] {
+        context.client()?.rights().demand_name(name)?;
+    }
     let pair = generate(context, &token, kind, usage, &wish)?;
     let (private, public) =
         (ident::format(Class::PrivateKey, &pair.private.id), ident::format(Class::PublicKey, &pair.public.id));
-    info!("{}: made key pair {private}, {public} on token '{}'", context.peer.address, token.info().label);
+    context.audit(format_args!("made key pair {private}, {public}"));
     w.text(tag::PRIVATE_KEY_UNIQUE_IDENTIFIER, &private);
     w.text(tag::PUBLIC_KEY_UNIQUE_IDENTIFIER, &public);
     context.placeholder = Some(private);

@@ -2,8 +2,6 @@
 //! one: both have to succeed, also on a token that keeps the two as one object.
 #![forbid(unsafe_code)]
 
-use log::info;
-
 use super::super::ident::Identifier;
 use super::super::object::{Bare, Object};
 use super::super::{Bridge, ident};
@@ -20,7 +18,7 @@ pub(super) fn handle(context: &mut Context<'_>, payload: &Item<'_>, w: &mut Writ
         Ok(object) => {
             destroy(bridge, &token, &object)?;
             let identifier = object.identifier();
-            info!("{}: destroyed {identifier} on token '{}'", context.peer.address, token.info().label);
+            context.audit(format_args!("destroyed {identifier}"));
             identifier
         }
         Err(failure) => {

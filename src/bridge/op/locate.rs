@@ -103,7 +103,7 @@ fn shorten(context: &Context<'_>, identifiers: &[String], most: Option<usize>) -
     shown
 }
 
-fn search(context: &Context<'_>, token: &Token, wanted: &[Attribute<'_>]) -> Outcome<Vec<String>> {
+fn search(context: &mut Context<'_>, token: &Token, wanted: &[Attribute<'_>]) -> Outcome<Vec<String>> {
     let mut found = Vec::new();
     let id = match by_identifier(wanted)? {
         Some(Err(())) => return Ok(found),
@@ -133,7 +133,7 @@ fn search(context: &Context<'_>, token: &Token, wanted: &[Attribute<'_>]) -> Out
             for wanted in wanted {
                 all = all && attribute::matches(&subject, wanted.name, &wanted.value)?;
             }
-            if all {
+            if all && context.is_theirs(token, &object)? {
                 found.push(object.identifier());
             }
         }

@@ -19,10 +19,11 @@ mod signature_verify;
 
 use std::sync::Arc;
 
-use super::auth::Admission;
-use super::mechanism;
+use super::audit;
+use super::auth::{Admission, Admitted};
 use super::object::{Bare, Object};
 use super::{Bridge, Peer};
+use super::{ident, mechanism};
 use crate::kmip::{BatchItem, Failure, Operation, Outcome, RequestHeader, Response, ResultReason, Version};
 use crate::pkcs11::{Token, Use};
 use crate::ttlv::{Item, Writer};
@@ -98,6 +99,8 @@ pub(super) struct Context<'a> {
     /// The largest response that the client takes, if it says so.
     pub(super) max_response_size: Option<usize>,
     admission: Admission<'a>,
+    /// What the item at hand asks for.
+    operation: Operation,
     /// The ID Placeholder (KMIP 1.2, section 4).
     placeholder: Option<String>,
 }
@@ -111,6 +114,7 @@ impl<'a> Context<'a> {
             version,
             max_response_size: header.max_response_size,
             admission: Admission::new(header.credential.as_ref()),
+            operation: Operation::DISCOVER_VERSIONS,
             placeholder: None,
         }
     }
@@ -120,44 +124,84 @@ impl<'a> Context<'a> {
         self.admission.is_proven()
     }
 
-    /// The token that the client has proved to be allowed to use.
+    /// The token that the client has proved to be allowed to use, for the operation at hand.
+    ///
+    /// # Errors
+    /// Authentication Not Successful, Permission Denied.
+    fn token(&mut self) -> Outcome<Arc<Token>> {
+        let operation = self.operation;
+        let client = self.client()?;
+        client.rights().demand(operation)?;
+        Ok(Arc::clone(&client.token))
+    }
+
+    /// The client and its rights.
     ///
     /// # Errors
     /// Authentication Not Successful.
-    fn token(&mut self) -> Outcome<Arc<Token>> {
-        self.admission.token(self.bridge, self.peer)
+    fn client(&mut self) -> Outcome<&Admitted> {
+        self.admission.judge(self.bridge, self.peer)
     }
 
-    /// The token, if the message carries a credential at all; for operations that need none.
+    /// The client, if it says who it is at all; for operations that need nobody.
     ///
     /// # Errors
     /// Authentication Not Successful: a credential that is there has to be right.
-    fn token_if_claimed(&mut self) -> Outcome<Option<Arc<Token>>> {
-        if self.admission.is_claimed() { self.token().map(Some) } else { Ok(None) }
+    fn client_if_claimed(&mut self) -> Outcome<Option<&Admitted>> {
+        if self.admission.is_claimed(self.bridge, self.peer) { self.client().map(Some) } else { Ok(None) }
+    }
+
+    /// Whether the object is one of the client's keys, by its name.
+    fn is_theirs(&mut self, token: &Token, object: &Object) -> Outcome<bool> {
+        let rights = self.client()?.rights();
+        if rights.key_prefix.is_none() {
+            return Ok(true);
+        }
+        // Of a public key that the token does not keep, the private one's name counts.
+        let label = token.label(object.key.class, &object.key.id)?;
+        Ok(rights.cover(label.as_deref()))
+    }
+
+    /// Tells the audit trail what was done.
+    fn audit(&mut self, what: std::fmt::Arguments<'_>) {
+        let peer = self.peer;
+        if let Ok(client) = self.client() {
+            audit::done(peer, client, what);
+        }
     }
 
     /// The object that the payload names or, where it names none, the ID Placeholder.
     ///
     /// # Errors
     /// Item Not Found.
-    fn object(&self, token: &Token, named: Option<Item<'_>>, bare: Bare) -> Outcome<Object> {
+    fn object(&mut self, token: &Token, named: Option<Item<'_>>, bare: Bare) -> Outcome<Object> {
         let text = match &named {
             Some(item) => item.text()?,
             None => self.placeholder.as_deref().ok_or_else(|| {
                 Failure::not_found("no Unique Identifier, and no earlier item of the batch that left one")
             })?,
         };
-        Object::find(token, text, bare)
+        let object = Object::find(token, text, bare)?;
+        // What is not the client's is not there, so that it does not learn what others have.
+        if self.is_theirs(token, &object)? { Ok(object) } else { Err(ident::no_such_object()) }
     }
 }
 
 /// Carries out one item and writes its answer. Returns the failure that was written, if it is one.
 pub(super) fn dispatch(context: &mut Context<'_>, item: &BatchItem<'_>, response: &mut Response<'_>) -> Outcome<()> {
     let ready = ready(context, item, response);
-    response.item(item.operation, item.id, |w| {
+    let changes = ready.as_ref().is_ok_and(|(offered, _)| offered.changes);
+    let outcome = response.item(item.operation, item.id, |w| {
         let (offered, payload) = ready?;
         (offered.handle)(context, &payload, w)
-    })
+    });
+    if let Err(failure) = &outcome {
+        if changes && context.admission.is_proven() {
+            let operation = context.operation;
+            context.audit(format_args!("{operation} failed: {failure}"));
+        }
+    }
+    outcome
 }
 
 fn ready<'p>(
@@ -172,6 +216,7 @@ fn ready<'p>(
         let message = format!("operation {operation} is not supported in version {}", context.version);
         Failure::new(ResultReason::OPERATION_NOT_SUPPORTED, message)
     })?;
+    context.operation = operation;
     if offered.proven {
         context.token()?;
     }

@@ -1,8 +1,6 @@
 //! Modify Attribute (KMIP 1.2, section 4.15): the Name, which is the CKA_LABEL.
 #![forbid(unsafe_code)]
 
-use log::info;
-
 use super::super::object::Bare;
 use super::Context;
 use super::create_key_pair::{printable, read_name};
@@ -53,9 +51,10 @@ pub(super) fn handle(context: &mut Context<'_>, payload: &Item<'_>, w: &mut Writ
         let message = "the token keeps no public key object that could have a name";
         return Err(Failure::new(ResultReason::ILLEGAL_OPERATION, message));
     }
+    context.client()?.rights().demand_name(Some(name))?;
     token.rename(object.class, &object.key.id, name)?;
     let identifier = object.identifier();
-    info!("{}: renamed {identifier} on token '{}'", context.peer.address, token.info().label);
+    context.audit(format_args!("renamed {identifier}"));
     w.text(tag::UNIQUE_IDENTIFIER, &identifier);
     w.copy(tag::ATTRIBUTE, item.ty, item.raw());
     Ok(())

@@ -2,6 +2,7 @@
 //! alone and says nothing of tokens.
 #![forbid(unsafe_code)]
 
+use super::super::auth::Admitted;
 use super::{Context, OPERATIONS};
 use crate::kmip::{
     Failure, ObjectType, Outcome, QueryFunction, RngAlgorithm, Version, read_fields, repeated, same_tag, tag,
@@ -22,11 +23,13 @@ pub(super) fn handle(context: &mut Context<'_>, payload: &Item<'_>, w: &mut Writ
         }
         asked.push(function);
     }
-    let token = context.token_if_claimed()?;
+    let client = context.client_if_claimed()?.cloned();
+    let token = client.as_ref().map(|client| &*client.token);
     // The groups of the answer stand in the order of the payload's table, whatever order they were asked in.
     if asked.contains(&QueryFunction::OPERATIONS) {
         for offered in OPERATIONS.iter().filter(|offered| offered.since <= context.version) {
-            if token.as_deref().is_none_or(|token| offered.is_backed_by(token)) {
+            let may = |client: &Admitted| client.rights().allow(offered.operation);
+            if token.is_none_or(|token| offered.is_backed_by(token)) && client.as_ref().is_none_or(may) {
                 w.enumeration(tag::OPERATION, offered.operation.0);
             }
         }
@@ -36,7 +39,7 @@ pub(super) fn handle(context: &mut Context<'_>, payload: &Item<'_>, w: &mut Writ
         w.enumeration(tag::OBJECT_TYPE, ObjectType::PRIVATE_KEY.0);
     }
     if asked.contains(&QueryFunction::SERVER_INFORMATION) {
-        w.text(tag::VENDOR_IDENTIFICATION, &vendor(context, token.as_deref()));
+        w.text(tag::VENDOR_IDENTIFICATION, &vendor(context, token));
         w.structure(tag::SERVER_INFORMATION, |_| {});
     }
     if asked.contains(&QueryFunction::RNGS) {

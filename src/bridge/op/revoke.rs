@@ -1,8 +1,6 @@
 //! Revoke (KMIP 1.2, section 4.20). Without a stored life cycle the reason is judged and logged, not kept.
 #![forbid(unsafe_code)]
 
-use log::info;
-
 use super::super::object::Bare;
 use super::Context;
 use crate::kmip::{Failure, Outcome, RevocationReasonCode, optional, read_fields, required, tag};
@@ -24,7 +22,7 @@ pub(super) fn handle(context: &mut Context<'_>, payload: &Item<'_>, w: &mut Writ
     let token = context.token()?;
     let object = context.object(&token, identifier, Bare::Public)?;
     let identifier = object.identifier();
-    info!("{}: revoked {identifier} on token '{}': {code}", context.peer.address, token.info().label);
+    context.audit(format_args!("revoked {identifier} ({code})"));
     w.text(tag::UNIQUE_IDENTIFIER, &identifier);
     Ok(())
 }

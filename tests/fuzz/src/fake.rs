@@ -32,7 +32,7 @@ pub fn refuse(bridge: &Bridge, number: u32, error: FrameError, response: &mut Ve
 
 fn stranger(number: u32) -> Peer {
     let [_, a, b, c] = number.to_be_bytes();
-    Peer { address: SocketAddr::from((Ipv4Addr::new(10, a, b, c), 1)) }
+    Peer::new(SocketAddr::from((Ipv4Addr::new(10, a, b, c), 1)))
 }
 
 /// A log that formats every message, as one at trace level would be, and keeps nothing.

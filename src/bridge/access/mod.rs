@@ -1,0 +1,47 @@
+//! Who gets in: what is kept from one message to the next to judge the logins that follow.
+#![forbid(unsafe_code)]
+
+mod certificate;
+mod clients;
+mod rights;
+mod throttle;
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use ring::rand::{SecureRandom, SystemRandom};
+
+pub(super) use certificate::Certificate;
+pub(super) use clients::Known;
+pub use clients::{ClientSettings, Clients, Error, Login, Proof, Settings, Source, TokenSettings};
+pub use rights::Rights;
+
+pub use crate::kmip::Operation;
+pub(super) use throttle::{Fingerprints, Throttle};
+
+/// What judges logins beside the tokens themselves.
+pub(super) struct Access {
+    pub(super) throttle: Throttle,
+    pub(super) fingerprints: Fingerprints,
+    clients: RwLock<Arc<Clients>>,
+}
+
+impl Access {
+    pub(super) fn new() -> Self {
+        let mut random = [0; 32];
+        // Without random numbers no token admits anybody, so that nothing is lost by not having them here.
+        let _ = SystemRandom::new().fill(&mut random);
+        Self {
+            throttle: Throttle::default(),
+            fingerprints: Fingerprints::new(random),
+            clients: RwLock::new(Arc::new(Clients::none())),
+        }
+    }
+
+    pub(super) fn clients(&self) -> Arc<Clients> {
+        Arc::clone(&self.clients.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn replace_clients(&self, clients: Clients) {
+        *self.clients.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(clients);
+    }
+}

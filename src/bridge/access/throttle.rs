@@ -1,0 +1,262 @@
+//! Failed logins by peer address: who fails often is not judged for a while, and the log is told once a minute.
+#![forbid(unsafe_code)]
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use ring::digest::{self, digest};
+
+/// Failures that cost nothing: people mistype, and clients try again at once.
+const FREE: u32 = 5;
+
+/// The longest time for which an address is not judged. A guess a minute finds no PIN, and who has put a client right waits
+/// no longer than this.
+const CEILING: Duration = Duration::from_secs(60);
+
+/// After this long without a failure, an address has the free ones back.
+const FORGOTTEN: Duration = Duration::from_secs(600);
+
+/// Addresses remembered. Who has more of them is bounded by the throttle of the token.
+const MOST: usize = 4096;
+
+/// Wrong credentials remembered for each address. A client in error repeats one, and repeating it guesses nothing.
+const REPEATS: usize = 4;
+
+/// How long the log hears nothing more about an address.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// SHA-256 over name and password, under a prefix that only this process knows.
+type Fingerprint = [u8; digest::SHA256_OUTPUT_LEN];
+
+/// What is remembered of failed logins.
+#[derive(Default)]
+pub(crate) struct Throttle(Mutex<HashMap<IpAddr, Record>>);
+
+#[derive(Default)]
+struct Record {
+    failures: u32,
+    /// No judgement before this.
+    until: Option<Instant>,
+    last: Option<Instant>,
+    /// When the log was told last, and how many refusals it has not been told of.
+    told: Option<Instant>,
+    untold: u32,
+    wrong: Vec<Fingerprint>,
+}
+
+impl Throttle {
+    /// Whether a login from `peer` is judged now. Where there were too many failures already, one is at a time.
+    pub(crate) fn allows(&self, peer: IpAddr, now: Instant) -> bool {
+        let mut records = self.records();
+        // Most of the time nobody has failed, and there is nothing to look up.
+        if records.is_empty() {
+            return true;
+        }
+        let Some(record) = records.get_mut(&network(peer)) else { return true };
+        if record.until.is_some_and(|at| now < at) {
+            return false;
+        }
+        record.until = record.penalty().and_then(|penalty| now.checked_add(penalty));
+        true
+    }
+
+    /// A login from `peer` was judged and failed: it counts, unless it repeats an earlier one.
+    pub(crate) fn failed(&self, peer: IpAddr, fingerprint: Fingerprint, now: Instant) {
+        let mut records = self.records();
+        let record = record(&mut records, peer, now);
+        if record.wrong.contains(&fingerprint) {
+            return;
+        }
+        if record.wrong.len() >= REPEATS {
+            record.wrong.remove(0);
+        }
+        record.wrong.push(fingerprint);
+        record.failures = record.failures.saturating_add(1);
+        record.until = record.penalty().and_then(|penalty| now.checked_add(penalty));
+    }
+
+    /// Whether the log is to hear of a refusal of `peer` now, and if so of how many others it has not heard.
+    pub(crate) fn report(&self, peer: IpAddr, now: Instant) -> Option<u32> {
+        let mut records = self.records();
+        let record = record(&mut records, peer, now);
+        if record.told.is_some_and(|told| now.saturating_duration_since(told) < SILENCE) {
+            record.untold = record.untold.saturating_add(1);
+            return None;
+        }
+        record.told = Some(now);
+        Some(std::mem::take(&mut record.untold))
+    }
+
+    /// Whole whenever the lock is free, even after a panic elsewhere.
+    fn records(&self) -> MutexGuard<'_, HashMap<IpAddr, Record>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Record {
+    /// For how long nothing more is judged.
+    fn penalty(&self) -> Option<Duration> {
+        let doublings = self.failures.checked_sub(FREE)?.checked_sub(1)?;
+        let seconds = 1_u64.checked_shl(doublings).unwrap_or(u64::MAX);
+        Some(Duration::from_secs(seconds).min(CEILING))
+    }
+}
+
+/// The record of an address; a new one takes the place of the one that is least recent where there are too many.
+fn record(records: &mut HashMap<IpAddr, Record>, peer: IpAddr, now: Instant) -> &mut Record {
+    let peer = network(peer);
+    if records.len() >= MOST && !records.contains_key(&peer) {
+        let oldest = records.iter().min_by_key(|(_, record)| record.last).map(|(peer, _)| *peer);
+        if let Some(oldest) = oldest {
+            records.remove(&oldest);
+        }
+    }
+    let record = records.entry(peer).or_default();
+    if record.last.is_some_and(|last| now.saturating_duration_since(last) >= FORGOTTEN) {
+        *record = Record { untold: record.untold, told: record.told, ..Record::default() };
+    }
+    record.last = Some(now);
+    record
+}
+
+/// What counts as one address: all of a network of IPv6, of which every host has addresses without number.
+fn network(peer: IpAddr) -> IpAddr {
+    match peer {
+        IpAddr::V4(_) => peer,
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+    }
+}
+
+/// Tells credentials apart without keeping them: a prefix of random bytes, different in each process.
+pub(crate) struct Fingerprints([u8; 32]);
+
+impl Fingerprints {
+    pub(crate) fn new(random: [u8; 32]) -> Self {
+        Self(random)
+    }
+
+    pub(crate) fn of(&self, username: &str, password: &str) -> Fingerprint {
+        let mut context = digest::Context::new(&digest::SHA256);
+        context.update(&self.0);
+        // One digest of fixed length before the other, so that no part of one can be taken for a part of the other.
+        context.update(digest(&digest::SHA256, username.as_bytes()).as_ref());
+        context.update(password.as_bytes());
+        let mut fingerprint = Fingerprint::default();
+        for (to, from) in fingerprint.iter_mut().zip(context.finish().as_ref()) {
+            *to = *from;
+        }
+        fingerprint
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+    const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
+
+    fn wrong(number: u32) -> Fingerprint {
+        Fingerprints::new([0; 32]).of("token", &number.to_string())
+    }
+
+    #[test]
+    fn lets_the_first_mistakes_pass_and_then_doubles_the_wait_up_to_a_ceiling() {
+        let throttle = Throttle::default();
+        let mut now = Instant::now();
+        for number in 0..FREE {
+            throttle.failed(PEER, wrong(number), now);
+            assert!(throttle.allows(PEER, now));
+        }
+        for (number, seconds) in (FREE..).zip([1, 2, 4, 8, 16, 32, 60, 60, 60]) {
+            throttle.failed(PEER, wrong(number), now);
+            assert!(!throttle.allows(PEER, now + Duration::from_secs(seconds) - Duration::from_millis(1)));
+            assert!(throttle.allows(OTHER, now));
+            now += Duration::from_secs(seconds);
+            assert!(throttle.allows(PEER, now));
+        }
+        // The ceiling holds however long it goes on.
+        for number in 100..300 {
+            throttle.failed(PEER, wrong(number), now);
+        }
+        assert!(throttle.allows(PEER, now + CEILING));
+    }
+
+    #[test]
+    fn judges_one_at_a_time_once_there_were_too_many_failures() {
+        let (throttle, now) = (Throttle::default(), Instant::now());
+        for number in 0..=FREE {
+            throttle.failed(PEER, wrong(number), now);
+        }
+        let later = now + Duration::from_secs(1);
+        assert!(throttle.allows(PEER, later));
+        assert!(!throttle.allows(PEER, later));
+        assert!(throttle.allows(PEER, later + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn counts_a_wrong_credential_that_is_repeated_once() {
+        let (throttle, now) = (Throttle::default(), Instant::now());
+        for _ in 0..1000 {
+            throttle.failed(PEER, wrong(1), now);
+        }
+        assert!(throttle.allows(PEER, now));
+    }
+
+    #[test]
+    fn forgets_after_a_while() {
+        let (throttle, now) = (Throttle::default(), Instant::now());
+        for number in 0..100 {
+            throttle.failed(PEER, wrong(number), now);
+        }
+        let later = now + FORGOTTEN;
+        throttle.failed(PEER, wrong(1000), later);
+        assert!(throttle.allows(PEER, later));
+    }
+
+    #[test]
+    fn remembers_a_bounded_number_of_addresses() {
+        let (throttle, mut now) = (Throttle::default(), Instant::now());
+        for number in 0..10_000_u32 {
+            now += Duration::from_millis(1);
+            throttle.failed(IpAddr::V4(number.into()), wrong(1), now);
+        }
+        assert_eq!(throttle.records().len(), MOST);
+        assert!(throttle.records().contains_key(&IpAddr::V4(9_999.into())));
+    }
+
+    #[test]
+    fn takes_a_network_of_ipv6_for_one_address() {
+        let (throttle, now) = (Throttle::default(), Instant::now());
+        for number in 0..100_u32 {
+            throttle.failed(format!("2001:db8::{number:x}").parse().unwrap(), wrong(number), now);
+        }
+        assert!(!throttle.allows("2001:db8::ffff".parse().unwrap(), now));
+        assert!(throttle.allows("2001:db8:0:1::1".parse().unwrap(), now));
+    }
+
+    #[test]
+    fn reports_once_a_minute_with_the_number_left_out() {
+        let (throttle, now) = (Throttle::default(), Instant::now());
+        assert_eq!(throttle.report(PEER, now), Some(0));
+        for _ in 0..500 {
+            assert_eq!(throttle.report(PEER, now), None);
+        }
+        assert_eq!(throttle.report(OTHER, now), Some(0));
+        assert_eq!(throttle.report(PEER, now + SILENCE), Some(500));
+        assert_eq!(throttle.report(PEER, now + SILENCE * 2), Some(0));
+    }
+
+    #[test]
+    fn tells_credentials_apart() {
+        let fingerprints = Fingerprints::new([7; 32]);
+        assert_eq!(fingerprints.of("a", "b"), fingerprints.of("a", "b"));
+        assert_ne!(fingerprints.of("a", "bc"), fingerprints.of("ab", "c"));
+        assert_ne!(fingerprints.of("a", "b"), Fingerprints::new([8; 32]).of("a", "b"));
+    }
+}

@@ -1,0 +1,42 @@
+//! The audit trail: who did what with which key of which token, and who was refused. Its lines have a log target of their own,
+//! `cascade_hsm_bridge::audit`, and begin with `audit:`.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+
+use log::{info, warn};
+
+use super::Peer;
+use super::auth::Admitted;
+
+/// The log target.
+const TARGET: &str = "cascade_hsm_bridge::audit";
+
+/// Something was done that changes what is on a token, or was tried and failed.
+pub(super) fn done(peer: &Peer, client: &Admitted, what: fmt::Arguments<'_>) {
+    info!(
+        target: TARGET,
+        "audit: {}{}: {what} on token '{}'",
+        peer.address,
+        Who(client.name()),
+        client.token.info().label.escape_debug()
+    );
+}
+
+/// A login was refused, as were `others` from the address that were not told of.
+pub(super) fn refused(peer: &Peer, why: &str, others: u32) {
+    match others {
+        0 => warn!(target: TARGET, "audit: {}: login refused: {why}", peer.address),
+        others => {
+            warn!(target: TARGET, "audit: {}: login refused, as were {others} others from this address: {why}", peer.address);
+        }
+    }
+}
+
+struct Who<'a>(Option<&'a str>);
+
+impl fmt::Display for Who<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |name| write!(f, " ({name})"))
+    }
+}

@@ -1,0 +1,144 @@
+//! Who gets in, and who does not: the program itself, told apart friend and stranger.
+#![forbid(unsafe_code)]
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
+mod support;
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use support::bridge::Options;
+use support::key::ecdsa_sha_256;
+use support::message::Item;
+use support::spy::Spy;
+use support::tags::{operation, reason};
+use support::{Bridge, Client, KeySpec, Token};
+
+fn random() -> Item {
+    Item::new(operation::LOCATE, vec![])
+}
+
+/// Tries so many different wrong PINs, and holds that all get the one answer.
+fn guess(client: &mut Client, label: &str, guesses: usize) {
+    for number in 0..guesses {
+        client.login = Some((label.to_string(), format!("guess-{number}")));
+        let answer = client.call(random());
+        answer.is_refused(reason::AUTHENTICATION_NOT_SUCCESSFUL);
+        assert_eq!(answer.message.as_deref(), Some("username or password is not right"));
+    }
+}
+
+#[test]
+fn a_flood_of_wrong_pins_disturbs_nobody_else_and_is_told_once() {
+    let token = Token::create();
+    let spy = Spy::new();
+    let bridge = Bridge::start_with(&token, spy.options());
+    let mut good = Client::connect(&bridge, &token);
+    good.call(random()).payload();
+    let before = spy.calls("C_Login");
+    let mut stranger = Client::connect(&bridge, &token);
+    let since = Instant::now();
+    for _ in 0..20 {
+        guess(&mut stranger, &token.label, 100);
+        // On the connection that has proved itself, from the same address.
+        good.call(random()).payload();
+    }
+    // One, which might have been a new PIN.
+    assert!(spy.calls("C_Login") - before <= 1, "wrong PINs reached the token");
+    // Nobody was made to wait.
+    assert!(since.elapsed().as_secs() < 30);
+    let (_, log) = bridge.stop();
+    assert_eq!(log.matches("login refused").count(), 1, "{log}");
+}
+
+#[test]
+fn a_stranger_who_guesses_is_not_judged_while_others_are() {
+    if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
+        return println!("skipped: this machine has no second loopback address");
+    }
+    let token = Token::create();
+    let mut bridge = Bridge::start_with(&token, Options { address: Some("[::]:0"), ..Options::default() });
+    let port = bridge.address.port();
+    bridge.address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let mut stranger = Client::connect(&bridge, &token);
+    guess(&mut stranger, &token.label, 12);
+    // Now not even the right one is.
+    stranger.login = Some((token.label.clone(), token.pin.clone()));
+    stranger.call(random()).is_refused(reason::AUTHENTICATION_NOT_SUCCESSFUL);
+    bridge.address = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
+    Client::connect(&bridge, &token).call(random()).payload();
+}
+
+#[test]
+fn wrong_pins_reach_the_token_a_few_times_only_before_the_first_right_one() {
+    let token = Token::create();
+    let spy = Spy::new();
+    let bridge = Bridge::start_with(&token, spy.options());
+    let mut stranger = Client::connect(&bridge, &token);
+    guess(&mut stranger, &token.label, 200);
+    assert!((1..=10).contains(&spy.calls("C_Login")), "{}", spy.calls("C_Login"));
+}
+
+#[test]
+fn unknown_names_cost_the_module_next_to_nothing() {
+    let token = Token::create();
+    let spy = Spy::new();
+    let bridge = Bridge::start_with(&token, spy.options());
+    Client::connect(&bridge, &token).call(random()).payload();
+    let before = spy.calls("C_GetSlotList");
+    let since = Instant::now();
+    let mut stranger = Client::connect(&bridge, &token);
+    for number in 0..300 {
+        guess(&mut stranger, &format!("token {number}"), 1);
+    }
+    let calls = spy.calls("C_GetSlotList") - before;
+    let seconds = usize::try_from(since.elapsed().as_secs()).unwrap();
+    assert!(calls <= 8 * (seconds + 1), "{calls} calls in {seconds} seconds");
+}
+
+const NEW_PIN: &str = "pin-4479-of-the-user";
+
+#[test]
+fn a_pin_changed_on_the_token_gets_in_and_the_old_one_does_not() {
+    let token = Token::create();
+    let spy = Spy::new();
+    let bridge = Bridge::start_with(&token, spy.options());
+    let mut client = Client::connect(&bridge, &token);
+    let key = client.create_key_pair(&KeySpec::ecdsa(256));
+    token.pkcs11_tool(&["--change-pin", "--new-pin", NEW_PIN]);
+    let mut renewed = Client::connect_as(&bridge, Some((&token.label, NEW_PIN)));
+    renewed.sign(&key.private, ecdsa_sha_256(), b"data");
+    client.call(random()).is_refused(reason::AUTHENTICATION_NOT_SUCCESSFUL);
+    // The session that was logged in stayed so: nobody noticed.
+    client.login = renewed.login.clone();
+    client.sign(&key.private, ecdsa_sha_256(), b"data");
+    let (_, log) = bridge.stop();
+    assert!(log.contains("its PIN was changed"), "{log}");
+    assert!(!log.contains(NEW_PIN));
+}
+
+#[test]
+fn pins_other_than_the_one_in_force_are_tried_once_a_minute() {
+    let token = Token::create();
+    let spy = Spy::new();
+    let bridge = Bridge::start_with(&token, spy.options());
+    let mut client = Client::connect(&bridge, &token);
+    client.call(random()).payload();
+    let login = client.login.clone();
+    let logins = spy.calls("C_Login");
+    guess(&mut client, &token.label, 50);
+    assert!(spy.calls("C_Login") - logins <= 1);
+    client.login = login;
+    client.call(random()).payload();
+    // The one that was tried is said by the token to be wrong, so no other is.
+    bridge.signal("HUP");
+    let since = Instant::now();
+    while !bridge.log().contains("HUP") {
+        assert!(since.elapsed().as_secs() < 30);
+        thread::sleep(Duration::from_millis(10));
+    }
+    let mut stranger = Client::connect_as(&bridge, Some((&token.label, "guess-again")));
+    stranger.call(random()).is_refused(reason::AUTHENTICATION_NOT_SUCCESSFUL);
+    assert!(spy.calls("C_Login") - logins <= 1);
+}

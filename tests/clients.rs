@@ -1,0 +1,268 @@
+//! Clients that do not know a PIN: they prove themselves by a password of the bridge's own or a certificate, and may do what they
+//! were given rights to.
+#![forbid(unsafe_code)]
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
+mod support;
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType, IsCa, Issuer,
+    KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
+};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use support::bridge::Options;
+use support::key::ecdsa_sha_256;
+use support::message::Item;
+use support::scratch::Scratch;
+use support::tags::{self, operation, query, reason};
+use support::ttlv::enumeration;
+use support::{Bridge, Client, KeySpec, Token};
+
+const PASSWORD: &str = "password-2290-of-the-signer";
+
+/// A file that only its owner can read.
+fn private_file(directory: &Scratch, name: &str, content: &str) -> PathBuf {
+    let path = directory.file(name, content);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    path
+}
+
+/// The token with its PIN kept by the bridge, and more tables.
+fn kept(token: &Token, directory: &Scratch, more: &str) -> Options {
+    let pin = private_file(directory, "pin", &format!("{}\n", token.pin));
+    let tables = format!("[[token]]\nname = {:?}\npin-file = {pin:?}\n{more}", token.label);
+    Options { tables, ..Options::default() }
+}
+
+/// A client with a password.
+fn signer(token: &Token, directory: &Scratch, rights: &str) -> String {
+    let password = private_file(directory, "password", PASSWORD);
+    format!("[[client]]\nusername = \"signer\"\npassword-file = {password:?}\ntoken = {:?}\n{rights}\n", token.label)
+}
+
+fn locate() -> Item {
+    Item::new(operation::LOCATE, vec![])
+}
+
+fn located(client: &mut Client) -> usize {
+    client.call(locate()).payload().children().iter().filter(|item| item.tag == tags::UNIQUE_IDENTIFIER).count()
+}
+
+#[test]
+fn a_client_proves_itself_by_a_password_while_the_bridge_keeps_the_pin() {
+    let (token, directory) = (Token::create(), Scratch::new("clients"));
+    let bridge = Bridge::start_with(&token, kept(&token, &directory, &signer(&token, &directory, "")));
+    let mut client = Client::connect_as(&bridge, Some(("signer", PASSWORD)));
+    let pair = client.create_key_pair(&KeySpec::ecdsa(256));
+    client.sign(&pair.private, ecdsa_sha_256(), b"data");
+    for (username, password) in [("signer", "wrong"), ("signer", ""), ("other", PASSWORD), ("signer", &token.pin)] {
+        client.login = Some((username.to_string(), password.to_string()));
+        client.call(locate()).is_refused(reason::AUTHENTICATION_NOT_SUCCESSFUL);
+    }
+    // Who knows the PIN gets in as ever.
+    Client::connect(&bridge, &token).call(locate()).payload();
+    let cmdline = fs::read(format!("/proc/{}/cmdline", bridge.pid())).unwrap();
+    let (_, log) = bridge.stop();
+    assert!(log.contains("(user 'signer'): made key pair "), "{log}");
+    for secret in [PASSWORD, &token.pin] {
+        assert!(!log.contains(secret) && !String::from_utf8_lossy(&cmdline).contains(secret));
+    }
+}
+
+#[test]
+fn a_client_does_what_it_has_rights_to_with_the_keys_that_are_its_own() {
+    let (token, directory) = (Token::create(), Scratch::new("clients"));
+    let rights = "key-prefix = \"zone-\"\noperations = [\"create-key-pair\", \"locate\", \"sign\", \"get\", \"modify-attribute\"]";
+    let bridge = Bridge::start_with(&token, kept(&token, &directory, &signer(&token, &directory, rights)));
+    let mut owner = Client::connect(&bridge, &token);
+    let other = owner.create_key_pair(&KeySpec::ecdsa(256).named("other"));
+    let mut client = Client::connect_as(&bridge, Some(("signer", PASSWORD)));
+
+    client.call(KeySpec::ecdsa(256).named("other-2").item()).is_refused(reason::PERMISSION_DENIED);
+    client.call(KeySpec::ecdsa(256).item()).is_refused(reason::PERMISSION_DENIED);
+    let own = client.create_key_pair(&KeySpec::ecdsa(256).named("zone-1"));
+    client.sign(&own.private, ecdsa_sha_256(), b"data");
+    assert_eq!((located(&mut client), located(&mut owner)), (2, 4));
+
+    let sign = support::key::sign_item(&other.private, ecdsa_sha_256(), b"data");
+    client.call(sign).is_refused(reason::ITEM_NOT_FOUND);
+    client
+        .call(Item::new(operation::GET, vec![support::key::unique_identifier(&other.public)]))
+        .is_refused(reason::ITEM_NOT_FOUND);
+    client.call(Client::rename_item(&own.private, "stolen")).is_refused(reason::PERMISSION_DENIED);
+    client.call(Client::rename_item(&other.private, "zone-2")).is_refused(reason::ITEM_NOT_FOUND);
+    client.call(Client::rename_item(&own.private, "zone-2")).payload();
+    client
+        .call(Item::new(operation::DESTROY, vec![support::key::unique_identifier(&own.private)]))
+        .is_refused(reason::PERMISSION_DENIED);
+    client
+        .call(Item::new(operation::RNG_RETRIEVE, vec![support::ttlv::integer(tags::DATA_LENGTH, 8)]))
+        .is_refused(reason::PERMISSION_DENIED);
+    assert_eq!(located(&mut owner), 4);
+
+    let answer = client.ok(operation::QUERY, vec![enumeration(tags::QUERY_FUNCTION, query::OPERATIONS)]);
+    let offered: Vec<u32> = answer.children().iter().map(|item| item.as_enumeration()).collect();
+    assert!(offered.contains(&operation::SIGN) && !offered.contains(&operation::DESTROY), "{offered:x?}");
+    let (_, log) = bridge.stop();
+    let audit: Vec<_> = log.lines().filter(|line| line.contains("audit: ")).collect();
+    assert!(audit.iter().any(|line| line.contains("(user 'signer'): renamed ")), "{audit:?}");
+    assert!(audit.iter().any(|line| line.contains("(user 'signer'): Destroy failed: ")), "{audit:?}");
+}
+
+/// A CA of the test's own.
+struct Ca {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl Ca {
+    fn new() -> Ca {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let pem = params.self_signed(&key).unwrap().pem();
+        Ca { issuer: Issuer::new(params, key), pem }
+    }
+
+    fn certify(&self, name: &str, serial: u64) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::OrganizationName, "Example");
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.subject_alt_names = vec![SanType::DnsName(format!("{name}.example").try_into().unwrap())];
+        params.serial_number = Some(SerialNumber::from(serial));
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (certificate.der().clone(), PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+    }
+
+    fn revoke(&self, serial: u64) -> String {
+        let now = rcgen::date_time_ymd(2020, 1, 1);
+        let revoked = RevokedCertParams {
+            serial_number: SerialNumber::from(serial),
+            revocation_time: now,
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: now,
+            next_update: rcgen::date_time_ymd(2999, 1, 1),
+            crl_number: SerialNumber::from(1_u64),
+            issuing_distribution_point: None,
+            revoked_certs: vec![revoked],
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.issuer).unwrap().pem().unwrap()
+    }
+}
+
+/// Whether the bridge ended the handshake. In TLS 1.3 a client learns that when it reads.
+fn is_turned_away(connected: io::Result<Client>) -> bool {
+    connected.map_or(true, |mut client| client.is_cut_off())
+}
+
+/// Options of a bridge that asks clients for certificates.
+fn asking(token: &Token, directory: &Scratch, auth: &str, ca: &Path, clients: &str) -> Options {
+    let tls = format!("[server.tls]\nclient-auth = {auth:?}\nclient-ca = {ca:?}\n");
+    let mut options = kept(token, directory, clients);
+    options.tables.insert_str(0, &tls);
+    options
+}
+
+#[test]
+fn a_client_proves_itself_by_a_certificate() {
+    let (token, directory, ca) = (Token::create(), Scratch::new("clients"), Ca::new());
+    let pem = directory.file("ca.pem", &ca.pem);
+    let by = |how: &str| format!("[[client]]\n{how}\ntoken = {:?}\n", token.label);
+    let (pinned, key) = ca.certify("pinned", 7);
+    let fingerprint: Vec<String> = ring::digest::digest(&ring::digest::SHA256, &pinned)
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02X}"))
+        .collect();
+    let clients = [
+        by("subject = \"CN=one,O=Example\""),
+        by("san = \"DNS:two.example\"\noperations = [\"locate\"]"),
+        by(&format!("fingerprint = \"{}\"", fingerprint.join(":"))),
+    ];
+    let bridge = Bridge::start_with(&token, asking(&token, &directory, "optional", &pem, &clients.concat()));
+    for identity in [ca.certify("one", 1), ca.certify("two", 2), (pinned, key)] {
+        let mut client = Client::connect_showing(&bridge, None, Some(identity)).unwrap();
+        client.call(locate()).payload();
+    }
+    let mut two = Client::connect_showing(&bridge, None, Some(ca.certify("two", 2))).unwrap();
+    two.call(KeySpec::ecdsa(256).item()).is_refused(reason::PERMISSION_DENIED);
+    // Of the CA, but nobody the bridge knows; of another CA; without any.
+    let mut three = Client::connect_showing(&bridge, None, Some(ca.certify("three", 3))).unwrap();
+    three.call(locate()).is_refused(reason::AUTHENTICATION_NOT_SUCCESSFUL);
+    assert!(is_turned_away(Client::connect_showing(&bridge, None, Some(Ca::new().certify("one", 1)))));
+    let mut none = Client::connect_as(&bridge, None);
+    none.call(locate()).is_refused(reason::AUTHENTICATION_NOT_SUCCESSFUL);
+    // Who knows the PIN needs no certificate where it is optional.
+    Client::connect(&bridge, &token).call(locate()).payload();
+}
+
+#[test]
+fn who_has_no_certificate_is_not_spoken_to_where_it_is_required() {
+    let (token, directory, ca) = (Token::create(), Scratch::new("clients"), Ca::new());
+    let pem = directory.file("ca.pem", &ca.pem);
+    let bridge = Bridge::start_with(&token, asking(&token, &directory, "required", &pem, ""));
+    assert!(is_turned_away(Client::connect_showing(&bridge, Some((&token.label, &token.pin)), None)));
+    let login = Some((token.label.as_str(), token.pin.as_str()));
+    Client::connect_showing(&bridge, login, Some(ca.certify("one", 1))).unwrap().call(locate()).payload();
+}
+
+#[test]
+fn hup_has_certificates_and_lists_of_revoked_ones_read_anew_and_keeps_the_old_where_the_new_are_bad() {
+    let (token, directory, ca) = (Token::create(), Scratch::new("clients"), Ca::new());
+    let pem = directory.file("ca.pem", &ca.pem);
+    let crl = directory.file("crl.pem", ca.revoke(99));
+    let mut options = asking(&token, &directory, "optional", &pem, &signer(&token, &directory, ""));
+    options.tables = options.tables.replacen("client-ca", &format!("crl = {crl:?}\nclient-ca"), 1);
+    let bridge = Bridge::start_with(&token, options);
+    let login = Some((token.label.as_str(), token.pin.as_str()));
+    let connect = || Client::connect_showing(&bridge, login, Some(ca.certify("one", 1)));
+    let is_served = || connect().is_ok_and(|mut client| !client.is_cut_off_at(locate()));
+    let mut heard = 0;
+    let mut hup = || {
+        bridge.signal("HUP");
+        heard += 1;
+        let since = Instant::now();
+        while bridge.log().matches("HUP: done").count() < heard {
+            assert!(since.elapsed() < Duration::from_secs(30));
+            thread::sleep(Duration::from_millis(10));
+        }
+    };
+    assert!(is_served());
+    // Bad: what was is kept, with one line about it.
+    fs::write(&crl, "nothing").unwrap();
+    hup();
+    assert!(is_served());
+    assert_eq!(bridge.log().matches("ERROR").count(), 1);
+    // Good: this client is revoked, others are not, and those that are connected stay.
+    let mut connected = connect().unwrap();
+    connected.call(locate()).payload();
+    fs::write(&crl, ca.revoke(1)).unwrap();
+    hup();
+    assert!(!is_served());
+    connected.call(locate()).payload();
+    Client::connect(&bridge, &token).call(locate()).payload();
+    // A new password counts at once, a missing file keeps the old one.
+    private_file(&directory, "password", "another");
+    hup();
+    Client::connect_as(&bridge, Some(("signer", "another"))).call(locate()).payload();
+    Client::connect_as(&bridge, Some(("signer", PASSWORD)))
+        .call(locate())
+        .is_refused(reason::AUTHENTICATION_NOT_SUCCESSFUL);
+    fs::remove_file(directory.path().join("password")).unwrap();
+    hup();
+    Client::connect_as(&bridge, Some(("signer", "another"))).call(locate()).payload();
+}
