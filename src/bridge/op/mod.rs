@@ -190,7 +190,7 @@ impl<'a> Context<'a> {
 /// Carries out one item and writes its answer. Returns the failure that was written, if it is one.
 pub(super) fn dispatch(context: &mut Context<'_>, item: &BatchItem<'_>, response: &mut Response<'_>) -> Outcome<()> {
     let ready = ready(context, item, response);
-    let changes = ready.as_ref().is_ok_and(|(offered, _)| offered.changes);
+    let changes = OPERATIONS.iter().any(|offered| Some(offered.operation) == item.operation && offered.changes);
     let outcome = response.item(item.operation, item.id, |w| {
         let (offered, payload) = ready?;
         (offered.handle)(context, &payload, w)
