@@ -19,7 +19,7 @@ NEEDED = softhsm2-util:softhsm2 pkcs11-tool:opensc openssl:openssl mandoc:mandoc
 MISSING := $(strip $(foreach need,$(NEEDED),$(shell \
 	command -v $(firstword $(subst :, ,$(need))) >/dev/null || echo $(subst +, ,$(lastword $(subst :, ,$(need)))))))
 
-.PHONY: all run check test lint deps conformance install uninstall clean help
+.PHONY: all run check test lint deps conformance soak bench-hostile install uninstall clean help
 .NOTPARALLEL:
 
 all:
@@ -34,6 +34,15 @@ check: deps lint test
 test:
 	cd tests/interop && $(CARGO) test --locked
 	$(CARGO) test --locked --no-fail-fast
+
+# Mixed clients and faults injected at random for T seconds (S repeats a run's choices), then the accounts.
+soak:
+	cd tests/faulty-module && $(CARGO) build --locked
+	SOAK_SECONDS=$(or $(T),120) $(if $(S),SOAK_SEED=$(S)) $(CARGO) test --locked --test soak
+
+# The time of a signature alone and among hostile peers, T seconds each.
+bench-hostile:
+	BENCH_SECONDS=$(or $(T),10) $(CARGO) bench --locked --bench hostile
 
 conformance:
 	$(CARGO) test --locked --test conformance -- --nocapture
@@ -86,6 +95,8 @@ help:
 	@echo 'make check        install what is missing, lint, run all tests'
 	@echo 'make test         run all tests'
 	@echo 'make lint         formatting, clippy and rustdoc, warnings denied'
+	@echo 'make soak         T=120 S=: mixed clients and random faults for T seconds, then the accounts; S is the seed'
+	@echo 'make bench-hostile  T=10: p99 of a signature alone and among hostile peers'
 	@echo 'make conformance  replay the OASIS test cases, where they are at hand (SHARED=../shared)'
 	@echo 'make deps         install the packages that run and check need (Debian)'
 	@echo 'make install      DESTDIR= PREFIX=$(PREFIX): binary, manual pages, units, configuration'
