@@ -262,7 +262,7 @@ fn main() {
         return;
     }
     let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock after 1970");
-    let seed = number("SOAK_SEED").unwrap_or_else(|| since_1970.as_secs());
+    let seed = number("SOAK_SEED").unwrap_or(since_1970.as_secs());
     let duration = Duration::from_secs(number("SOAK_SECONDS").unwrap_or(6)) / 2;
     println!("SOAK_SEED={seed}");
     soak("without faults", Options::default(), None, seed, duration);
