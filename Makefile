@@ -24,7 +24,7 @@ NEEDED = softhsm2-util:softhsm2 pkcs11-tool:opensc openssl:openssl mandoc:mandoc
 MISSING := $(strip $(foreach need,$(NEEDED),$(shell \
 	command -v $(firstword $(subst :, ,$(need))) >/dev/null || echo $(subst +, ,$(lastword $(subst :, ,$(need)))))))
 
-.PHONY: all run check test lint deps conformance smoke fuzz install uninstall clean help
+.PHONY: all run check test lint deps conformance smoke fuzz soak bench-hostile install uninstall clean help
 .NOTPARALLEL:
 
 all:
@@ -41,6 +41,15 @@ test:
 	cd tests/faulty-module && $(CARGO) test --locked
 	$(CARGO) test --locked --no-fail-fast
 
+# Mixed clients and faults injected at random for T seconds (S repeats a run's choices), then the accounts.
+soak:
+	cd tests/faulty-module && $(CARGO) build --locked
+	SOAK_SECONDS=$(or $(T),120) $(if $(S),SOAK_SEED=$(S)) $(CARGO) test --locked --test soak
+
+# The time of a signature alone and among hostile peers, T seconds each.
+bench-hostile:
+	BENCH_SECONDS=$(or $(T),10) $(CARGO) bench --locked --bench hostile
+
 conformance:
 	$(CARGO) test --locked --test conformance -- --nocapture
 
@@ -49,12 +58,9 @@ smoke:
 	@if command -v c++ >/dev/null; then CARGO=$(CARGO) LINT=1 bash tests/fuzz/run 10; \
 	else echo 'fuzz: left out, as there is no C++ compiler (Debian: g++)'; fi
 
-# What `make fuzz` runs, and for how many seconds.
-T ?= front_end
-S ?= 600
-
+# Fuzz target T for S seconds.
 fuzz:
-	@CARGO=$(CARGO) KEEP=1 bash tests/fuzz/run $(S) $(T)
+	@CARGO=$(CARGO) KEEP=1 bash tests/fuzz/run $(or $(S),600) $(or $(T),front_end)
 
 lint:
 	$(CARGO) fmt --check
@@ -120,8 +126,10 @@ help:
 	@echo 'make run          install what is missing, make a token in ./run, serve it on ADDR=$(ADDR)'
 	@echo 'make check        install what is missing, lint, fuzz for a minute, run all tests'
 	@echo 'make test         run all tests'
-	@echo 'make fuzz         T=$(T) S=$(S): one fuzz target for so many seconds (tests/fuzz/README.md)'
+	@echo 'make fuzz         T=front_end S=600: fuzz target T for S seconds (tests/fuzz/README.md)'
 	@echo 'make lint         formatting, clippy and rustdoc, warnings denied'
+	@echo 'make soak         T=120 S=: mixed clients and random faults for T seconds, then the accounts; S is the seed'
+	@echo 'make bench-hostile  T=10: p99 of a signature alone and among hostile peers'
 	@echo 'make conformance  replay the OASIS test cases, where they are at hand (SHARED=../shared)'
 	@echo 'make deps         install the packages that run and check need (Debian)'
 	@echo 'make install      DESTDIR= PREFIX=$(PREFIX): binary, manual pages, units, configuration'

@@ -56,9 +56,7 @@ struct Accounts {
     /// Names of keys whose making was refused.
     refused: Vec<String>,
     answers: usize,
-    errors: usize,
-    /// What the first error said.
-    first: Option<String>,
+    errors: Vec<String>,
 }
 
 /// The CKA_ID in a Unique Identifier, in pkcs11-tool's spelling.
@@ -75,8 +73,7 @@ fn work(bridge: &Bridge, token: &Token, number: usize, mut random: Random, over:
         accounts.answers += 1;
         let mut did = |answer: &support::Answer| {
             if answer.status != 0 {
-                accounts.errors += 1;
-                accounts.first.get_or_insert_with(|| format!("{answer:?}"));
+                accounts.errors.push(format!("{answer:?}"));
             }
             answer.status == 0
         };
@@ -206,17 +203,26 @@ fn soak(what: &str, options: Options, control: Option<&Path>, seed: u64, duratio
     let grown = bridge.resident().saturating_sub(memory);
     assert!(grown < SLACK, "{grown} KiB more");
     if control.is_none() {
-        let first = accounts.iter().find_map(|client| client.first.as_ref());
+        // SoftHSM fails to make a key now and then while others look for objects.
+        let its_own = |error: &&String| error.contains("C_GenerateKeyPair: CKR_GENERAL_ERROR");
+        let first = accounts.iter().flat_map(|client| &client.errors).find(|error| !its_own(error));
         assert_eq!(first, None, "an error without a fault");
     }
-    balance(&accounts, &objects(&token));
+    let mut objects = objects(&token);
+    // Where it fails so, SoftHSM leaves objects without identifier, label and key, which nobody can use or tell apart.
+    let empty = objects.remove("").unwrap_or_default();
+    assert!(empty.iter().all(String::is_empty), "{empty:?}");
+    let failed = accounts.iter().map(|client| client.refused.len()).sum::<usize>();
+    assert!(empty.len() <= 2 * failed, "{} empty objects, {failed} keys refused", empty.len());
+    balance(&accounts, &objects);
     let sum = |of: fn(&Accounts) -> usize| accounts.iter().map(of).sum::<usize>();
     println!(
-        "soak, {what}: {} requests, {} refused, {} pairs made, {} destroyed, {grown} KiB more",
+        "soak, {what}: {} requests, {} refused, {} pairs made, {} destroyed, {} empty objects, {grown} KiB more",
         sum(|client| client.answers),
-        sum(|client| client.errors),
+        sum(|client| client.errors.len()),
         sum(|client| client.live.len() + client.destroyed.len() + client.doubtful.len()),
         sum(|client| client.destroyed.len()),
+        empty.len(),
     );
     let (status, log) = bridge.stop();
     assert!(status.success() && !log.contains("panic"), "{status}");
