@@ -42,6 +42,12 @@ impl Signals {
         }
     }
 
+    /// Lets them through again, in a process that has nothing to put in order.
+    pub fn unblock(&self) {
+        // SAFETY: the set is initialised, and the old one is not asked for. Unblocking valid signals cannot fail.
+        unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &self.0, ptr::null_mut()) };
+    }
+
     /// Waits for the next of them.
     pub fn wait(&self) -> io::Result<Signal> {
         loop {

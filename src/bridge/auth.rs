@@ -79,6 +79,10 @@ fn admit(bridge: &Bridge, peer: &Peer, credential: Option<&Credential<'_>>) -> O
     }
 }
 
+/// Bytes of the longest username and password that are looked at. Labels have 32, PINs at most some hundred; what is beyond them all
+/// need not reach a C library.
+const LONGEST: usize = 1024;
+
 fn judge(bridge: &Bridge, peer: &Peer, username: &str, password: &str) -> Outcome<Admitted> {
     let (access, address) = (&bridge.access, peer.address.ip());
     let fingerprint = || access.fingerprints.of(username, password);
@@ -89,7 +93,9 @@ fn judge(bridge: &Bridge, peer: &Peer, username: &str, password: &str) -> Outcom
         return Err(refused(bridge, peer, "too many failed logins from this address"));
     }
     let clients = access.clients();
+    let too_long = username.len() > LONGEST || password.len() > LONGEST;
     let admitted = match clients.by_password(username, password) {
+        _ if too_long => Err(Refused::Client("username or password is far too long".to_owned())),
         Some(Ok(client)) => open(bridge, &clients, client),
         Some(Err(())) => Err(Refused::Client("wrong password".to_owned())),
         None => by_pin(bridge, peer, &clients, username, password),

@@ -159,7 +159,7 @@ pub const LIFECYCLE: Word<()> = Word { path: "kmip.lifecycle", default: Some("no
 /// The most items in a request message.
 pub const MAX_BATCH_ITEMS: Number = plain("kmip.max-batch-items", 1000, 1, 100_000);
 
-/// The lists of tables, `[[token]]` and `[[client]]`; what stands in them is in [`super::clients`].
+/// The lists of tables, `[[token]]` and `[[client]]`; what stands in them is read by the part of this layer for clients.
 pub static LISTS: &[&str] = &["client", "token"];
 
 /// The keys that stand in them.

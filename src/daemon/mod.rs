@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod background;
+mod hearing;
 mod pid_file;
 mod reload;
 mod watchdog;
@@ -14,7 +15,6 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread;
 
 use log::{debug, error, info, warn};
 
@@ -28,6 +28,7 @@ use crate::server::{Running, Server};
 use crate::sys::{Signal, Signals};
 use crate::{notify, sys};
 use background::{Place, Starter};
+use hearing::Hearing;
 use pid_file::PidFile;
 use reload::Reload;
 
@@ -71,12 +72,14 @@ fn serve(path: &Path, overrides: &Overrides, audience: &mut Audience) -> Result<
                 if let Some(file) = pid_file {
                     file.leave();
                 }
+                signals.unblock();
                 return Ok(outcome(other.wait()));
             }
             Place::Background(starter) => audience.starter = Some(starter),
         }
     }
     switch_log(&config, audience)?;
+    let hearing = Hearing::begin(signals).map_err(because("cannot hear signals"))?;
     info!("{} {}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
     if let Some(file) = &mut pid_file {
         file.write().map_err(because("cannot write the pid-file"))?;
@@ -99,6 +102,7 @@ fn serve(path: &Path, overrides: &Overrides, audience: &mut Audience) -> Result<
     for address in &addresses {
         info!("listening on {address}");
     }
+    hearing.serving();
     if let Err(why) = notify::send(notify::READY) {
         warn!("cannot tell the service manager that the bridge is ready: {why}");
     }
@@ -116,8 +120,8 @@ fn serve(path: &Path, overrides: &Overrides, audience: &mut Audience) -> Result<
         in_force: Arc::new(Mutex::new(tls)),
     };
     reload.watch_expiry();
-    wait_for_stop(&signals, &reload)?;
-    stop(signals, running, &bridge);
+    wait_for_stop(&hearing, &reload)?;
+    stop(running, &bridge);
     drop(pid_file);
     info!("stopped");
     // A module's exit handlers run after its threads and memory are gone, and some crash there.
@@ -272,9 +276,9 @@ fn stop_on_failure(server: Server, failed: &Arc<AtomicBool>) -> Server {
     })
 }
 
-fn wait_for_stop(signals: &Signals, reload: &Reload<'_>) -> Result<(), Failure> {
+fn wait_for_stop(hearing: &Hearing, reload: &Reload<'_>) -> Result<(), Failure> {
     loop {
-        match signals.wait().map_err(because("cannot wait for signals"))? {
+        match hearing.next().map_err(because("cannot wait for signals"))? {
             Signal::Hangup => reload.run(),
             Signal::Stop => return Ok(()),
         }
@@ -282,21 +286,10 @@ fn wait_for_stop(signals: &Signals, reload: &Reload<'_>) -> Result<(), Failure> 
 }
 
 /// Lets the requests in hand finish, then leaves the module. A second signal ends the process at once.
-fn stop(signals: Signals, running: Running, bridge: &Bridge) {
+fn stop(running: Running, bridge: &Bridge) {
     info!("stopping");
     if let Err(why) = notify::send(notify::STOPPING) {
         debug!("cannot tell the service manager that the bridge stops: {why}");
-    }
-    let impatience = thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        while let Ok(signal) = signals.wait() {
-            if signal == Signal::Stop {
-                warn!("stopped by a second signal, without waiting for requests in hand");
-                sys::leave(1);
-            }
-        }
-    });
-    if let Err(why) = impatience {
-        debug!("a second signal will not be heard: {why}");
     }
     match running.stop() {
         0 => {}
