@@ -1,4 +1,4 @@
-//! The README says what is there: the operations of the table that serves them, the targets of the Makefile.
+//! README and SECURITY say what is there: the operations of the table that serves them, the targets of the Makefile, the tests.
 #![forbid(unsafe_code)]
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
@@ -29,5 +29,25 @@ fn the_targets_it_names_are_there() {
     for target in named {
         let rule = format!("\n{target}:");
         assert!(MAKEFILE.contains(&rule), "make {target}");
+    }
+}
+
+/// A row of the table in SECURITY.md names its tests as `file::test` or `directory::file::test`, below tests/.
+#[test]
+fn the_tests_that_security_names_are_there() {
+    let security = include_str!("../SECURITY.md");
+    let rows = security.lines().skip_while(|line| !line.starts_with("| attack, fault or change |")).skip(2);
+    let rows: Vec<&str> = rows.take_while(|line| line.starts_with('|')).collect();
+    assert!(rows.len() > 20, "{} rows", rows.len());
+    for row in rows {
+        let cell = row.trim_end_matches([' ', '|']).rsplit('|').next().expect("a last cell");
+        let names: Vec<&str> = cell.split('`').skip(1).step_by(2).collect();
+        assert!(!names.is_empty(), "no test shows: {row}");
+        for name in names {
+            let (file, test) = name.rsplit_once("::").expect("file::test");
+            let path = format!("{}/tests/{}.rs", env!("CARGO_MANIFEST_DIR"), file.replace("::", "/"));
+            let source = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+            assert!(source.contains(&format!("fn {test}()")), "{name}");
+        }
     }
 }
