@@ -208,6 +208,6 @@ fn the_product_is_built_of_no_crate_but_those_allowed() {
 fn nothing_comes_from_outside_the_registry() {
     let lock = include_str!("../Cargo.lock");
     for source in lock.lines().filter_map(|line| line.strip_prefix("source = ")) {
-        assert_eq!(source, "\"registry+https://github.com/rust-lang/crates.io-index\"");
+        assert!(source.starts_with("\"registry+"), "{source} is not from a registry");
     }
 }
