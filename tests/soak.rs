@@ -208,21 +208,17 @@ fn soak(what: &str, options: Options, control: Option<&Path>, seed: u64, duratio
         let first = accounts.iter().flat_map(|client| &client.errors).find(|error| !its_own(error));
         assert_eq!(first, None, "an error without a fault");
     }
-    let mut objects = objects(&token);
-    // Where it fails so, SoftHSM leaves objects without identifier, label and key, which nobody can use or tell apart.
-    let empty = objects.remove("").unwrap_or_default();
-    assert!(empty.iter().all(String::is_empty), "{empty:?}");
-    let failed = accounts.iter().map(|client| client.refused.len()).sum::<usize>();
-    assert!(empty.len() <= 2 * failed, "{} empty objects, {failed} keys refused", empty.len());
+    let objects = objects(&token);
+    // What SoftHSM leaves of a key that it began to make while another session searched.
+    assert_eq!(objects.get(""), None, "objects without an identifier");
     balance(&accounts, &objects);
     let sum = |of: fn(&Accounts) -> usize| accounts.iter().map(of).sum::<usize>();
     println!(
-        "soak, {what}: {} requests, {} refused, {} pairs made, {} destroyed, {} empty objects, {grown} KiB more",
+        "soak, {what}: {} requests, {} refused, {} pairs made, {} destroyed, {grown} KiB more",
         sum(|client| client.answers),
         sum(|client| client.errors.len()),
         sum(|client| client.live.len() + client.destroyed.len() + client.doubtful.len()),
         sum(|client| client.destroyed.len()),
-        empty.len(),
     );
     let (status, log) = bridge.stop();
     assert!(status.success() && !log.contains("panic"), "{status}");
@@ -269,6 +265,7 @@ fn main() {
     let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faulty-module/target/debug/libfaulty_module.so");
     if !module.exists() {
         println!("soak: no faults injected, as {} is not built", module.display());
+        println!("soak: 1 passed, 0 failed, 1 skipped");
         return;
     }
     let directory = Scratch::new("soak");
@@ -276,4 +273,6 @@ fn main() {
     let environment = vec![("FAULTY_MODULE", Token::module()), ("FAULTY_CONTROL", control.clone())];
     let options = Options { module: Some(module), environment, ..Options::default() };
     soak("with faults", options, Some(&control), seed, duration);
+    // A run that fails panics.
+    println!("soak: 2 passed, 0 failed");
 }
