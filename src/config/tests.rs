@@ -82,11 +82,17 @@ fn takes_relative_paths_from_the_working_directory_with_a_warning() {
     let judged = judged(text);
     let here = std::env::current_dir().unwrap();
     assert_eq!(judged.warnings.len(), 3);
-    let expected = format!("\"lib/m.so\" is not an absolute path, here it is {}/lib/m.so", here.display());
+    let expected = format!("\"lib/m.so\" is not an absolute path, here it is {:?}", here.join("lib/m.so"));
     assert_eq!(judged.warnings.iter().find(|warning| warning.line == Some(3)).unwrap().what, expected);
     let config = judged.sound().unwrap();
     assert_eq!(config.pkcs11.lib_path, here.join("lib/m.so"));
     assert_eq!(config.tls.identity.unwrap().cert_path, here.join("c"));
+}
+
+#[test]
+fn a_warning_shows_no_control_character_of_the_file() {
+    let judged = judged("version = 'v1'\n[pkcs11]\nlib-path = 'lib/m\todule.so'\n");
+    assert!(judged.warnings.iter().all(|warning| !warning.what.contains('\t')), "{:?}", judged.warnings[0].what);
 }
 
 #[test]

@@ -68,7 +68,7 @@ impl Written<'_> {
         let shown = quoted(&path.to_string_lossy());
         match std::path::absolute(&path) {
             Ok(absolute) => {
-                self.warning(key.path, format!("{shown} is not an absolute path, here it is {}", absolute.display()));
+                self.warning(key.path, format!("{shown} is not an absolute path, here it is {absolute:?}"));
                 Some(absolute)
             }
             Err(why) => {
