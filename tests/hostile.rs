@@ -219,12 +219,13 @@ fn resets_and_garbage_at_every_stage_cost_their_own_connection() {
                 1 => socket.write_all(&request).unwrap(),
                 2 => socket.write_all(b"GET / HTTP/1.1\r\nHost: hsm\r\n\r\n").unwrap(),
                 3 => drop(socket.write_all(&[&hello[..], &[0xff; 3000]].concat())),
-                _ => socket.shutdown(Shutdown::Write).unwrap(),
+                _ => drop(socket.shutdown(Shutdown::Write)),
             }
             if round % 2 == 0 {
                 drop(socket);
             } else {
-                socket.shutdown(Shutdown::Write).unwrap();
+                // The bridge may have closed it already, and reset it: then there is nothing left to shut down.
+                drop(socket.shutdown(Shutdown::Write));
                 is_closed(&mut socket);
             }
         }
