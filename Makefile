@@ -20,7 +20,7 @@ RUST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 ADDR ?= 127.0.0.1:5696
 
 # Tools, each with the Debian packages that bring it; MISSING is what this machine lacks of them.
-NEEDED = softhsm2-util:softhsm2 pkcs11-tool:opensc openssl:openssl mandoc:mandoc cc:gcc+libc6-dev
+NEEDED = softhsm2-util:softhsm2 pkcs11-tool:opensc openssl:openssl mandoc:mandoc cc:gcc+libc6-dev python3:python3 script:bsdutils
 MISSING := $(strip $(foreach need,$(NEEDED),$(shell \
 	command -v $(firstword $(subst :, ,$(need))) >/dev/null || echo $(subst +, ,$(lastword $(subst :, ,$(need)))))))
 

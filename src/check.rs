@@ -1,7 +1,13 @@
 //! The self-test: judges the configuration and what it names, and tells everything that is wrong at once.
 #![forbid(unsafe_code)]
 
+mod module;
 mod places;
+mod prove;
+mod report;
+mod tokens;
+
+pub use prove::{Trials, prove};
 
 use std::path::Path;
 

@@ -9,12 +9,16 @@ use std::path::{Path, PathBuf};
 
 use lexopt::Arg;
 
+use crate::check::Trials;
 use crate::config::{self, Overrides, nearest};
+use crate::console::Questions;
 use crate::logging;
 
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
+    /// Prove the set-up: configuration, module, tokens, certificate and port.
+    Check(Options, Questions, Trials),
     /// Judge the configuration and what it names.
     CheckConfig(Options),
     /// Say how the program is used.
@@ -34,6 +38,32 @@ pub struct Options {
     pub overrides: Overrides,
 }
 
+/// A word that may come before the options, and has something else done than to serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Prove the set-up.
+    Check,
+}
+
+impl Command {
+    /// Every command, in the order of the help.
+    pub const ALL: [Self; 1] = [Self::Check];
+
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Check => "check",
+        }
+    }
+
+    /// What it does.
+    pub fn help(self) -> &'static str {
+        match self {
+            Self::Check => "try out configuration, module, tokens and certificate",
+        }
+    }
+}
+
 /// An option of the command line.
 #[derive(Debug)]
 pub struct Opt {
@@ -45,35 +75,65 @@ pub struct Opt {
     pub value: Option<&'static str>,
     /// What it is for.
     pub help: &'static str,
+    /// The commands it is for; `None` is to serve.
+    pub commands: &'static [Option<Command>],
     asks: Asks,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asks {
     CheckConfig,
     Config,
     Daemonize,
+    DataObjects,
     Group,
     Help,
+    Json,
     LogLevel,
     LogTarget,
+    PinFile,
+    Sign,
     StateDir,
+    Token,
+    TryLowPin,
     User,
     Version,
 }
 
+/// Options that make sense whatever is to be done.
+const ANYTHING: &[Option<Command>] = &[None, Some(Command::Check)];
+/// Options of the server only.
+const SERVING: &[Option<Command>] = &[None];
+/// Options of the commands that look at tokens.
+const LOOKING: &[Option<Command>] = &[Some(Command::Check)];
+/// Options of `check` only.
+const CHECKING: &[Option<Command>] = &[Some(Command::Check)];
+
 /// Every option, in the order of the help. Parsing, help and the tests of the manual read this table.
 pub const OPTIONS: &[Opt] = &[
-    opt(Some('c'), "config", Some("PATH"), "read this file (/etc/cascade-hsm-bridge/config.toml)", Asks::Config),
-    opt(None, "check-config", None, "judge the configuration and what it names, then exit", Asks::CheckConfig),
-    opt(None, "log-level", Some("LEVEL"), "trace, debug, info, warning or error", Asks::LogLevel),
-    opt(Some('l'), "log", Some("TARGET"), "log to stderr, syslog or file:PATH", Asks::LogTarget),
-    opt(Some('d'), "daemonize", None, "go on in the background", Asks::Daemonize),
-    opt(None, "user", Some("USER"), "become USER, by name or number", Asks::User),
-    opt(None, "group", Some("GROUP"), "become GROUP, by name or number", Asks::Group),
-    opt(None, "state-dir", Some("PATH"), "directory for what the program keeps", Asks::StateDir),
-    opt(Some('h'), "help", None, "print this and exit", Asks::Help),
-    opt(Some('V'), "version", None, "print the version and exit", Asks::Version),
+    opt(
+        Some('c'),
+        "config",
+        Some("PATH"),
+        "read this file (/etc/cascade-hsm-bridge/config.toml)",
+        ANYTHING,
+        Asks::Config,
+    ),
+    opt(None, "check-config", None, "judge the configuration and what it names, then exit", SERVING, Asks::CheckConfig),
+    opt(None, "log-level", Some("LEVEL"), "trace, debug, info, warning or error", ANYTHING, Asks::LogLevel),
+    opt(Some('l'), "log", Some("TARGET"), "log to stderr, syslog or file:PATH", SERVING, Asks::LogTarget),
+    opt(Some('d'), "daemonize", None, "go on in the background", SERVING, Asks::Daemonize),
+    opt(None, "user", Some("USER"), "become USER, by name or number", ANYTHING, Asks::User),
+    opt(None, "group", Some("GROUP"), "become GROUP, by name or number", ANYTHING, Asks::Group),
+    opt(None, "state-dir", Some("PATH"), "directory for what the program keeps", ANYTHING, Asks::StateDir),
+    opt(None, "token", Some("TOKEN"), "its label, serial number or slot", LOOKING, Asks::Token),
+    opt(None, "pin-file", Some("PATH"), "the PIN is this file's first line", LOOKING, Asks::PinFile),
+    opt(None, "json", None, "answer in JSON", LOOKING, Asks::Json),
+    opt(None, "sign", None, "make keys, sign with them, destroy them", CHECKING, Asks::Sign),
+    opt(None, "data-objects", None, "try data objects, which some modules hang on", CHECKING, Asks::DataObjects),
+    opt(None, "try-low-pin", None, "log in although wrong PINs came before", CHECKING, Asks::TryLowPin),
+    opt(Some('h'), "help", None, "print this and exit", ANYTHING, Asks::Help),
+    opt(Some('V'), "version", None, "print the version and exit", ANYTHING, Asks::Version),
 ];
 
 /// Reads `args`, the command line without the program's name.
@@ -81,38 +141,71 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Action, UsageEr
     let mut parser = lexopt::Parser::from_args(args);
     let mut options = Options { config: config::DEFAULT_PATH.into(), overrides: Overrides::default() };
     let overrides = &mut options.overrides;
-    let mut check = false;
+    let mut questions = Questions::default();
+    let mut trials = Trials::default();
+    let mut command = None;
+    let mut given = Vec::new();
     while let Some(arg) = parser.next()? {
+        if let Arg::Value(word) = &arg {
+            command = Some(find_command(word).filter(|_| command.is_none()).ok_or_else(|| unexpected(word))?);
+            continue;
+        }
         let opt = find(&arg)?;
+        given.push(opt);
         // What an option that takes no value was given is an error of the parser's next step.
         let value = if opt.value.is_some() { parser.value()? } else { OsString::new() };
         match opt.asks {
-            Asks::CheckConfig => check = true,
+            Asks::CheckConfig | Asks::Daemonize => {}
             Asks::Config => options.config = value.into(),
-            Asks::Daemonize => overrides.daemonize = true,
+            Asks::DataObjects => trials.data_objects = true,
             Asks::Group => overrides.group = Some(text(opt, value)?),
             Asks::Help => return Ok(Action::Help),
+            Asks::Json => questions.json = true,
             Asks::LogLevel => overrides.log_level = Some(level(&value)?),
             Asks::LogTarget => overrides.log_target = Some(target(&value)?),
+            Asks::PinFile => questions.pin_file = Some(absolute(opt, Path::new(&value))?),
+            Asks::Sign => trials.sign = true,
             Asks::StateDir => overrides.state_dir = Some(absolute(opt, Path::new(&value))?),
+            Asks::Token => questions.token = Some(text(opt, value)?),
+            Asks::TryLowPin => trials.low_pin = true,
             Asks::User => overrides.user = Some(text(opt, value)?),
             Asks::Version => return Ok(Action::Version),
         }
     }
-    Ok(if check { Action::CheckConfig(options) } else { Action::Run(options) })
+    if let Some(opt) = given.iter().find(|opt| !opt.commands.contains(&command)) {
+        return Err(misplaced(opt, command));
+    }
+    let is_given = |asks| given.iter().any(|opt| opt.asks == asks);
+    overrides.daemonize = is_given(Asks::Daemonize);
+    Ok(match command {
+        Some(Command::Check) => Action::Check(options, questions, trials),
+        None if is_given(Asks::CheckConfig) => Action::CheckConfig(options),
+        None => Action::Run(options),
+    })
 }
 
 /// How the program is used.
 pub fn help() -> String {
-    let mut help = format!("usage: {NAME} [option ...]\n\n{}.\n\n", env!("CARGO_PKG_DESCRIPTION"));
+    let mut help = format!("usage: {NAME} [command] [option ...]\n\n{}.\n\n", env!("CARGO_PKG_DESCRIPTION"));
+    help.push_str("Without a command it serves. Commands:\n");
+    for command in Command::ALL {
+        let _ = writeln!(help, "  {:<23} {}", command.word(), command.help());
+    }
+    help.push_str("\nOptions:\n");
     for opt in OPTIONS {
         let short = opt.short.map_or_else(|| "    ".to_owned(), |short| format!("-{short}, "));
         let long = format!("--{} {}", opt.long, opt.value.unwrap_or_default());
-        let _ = writeln!(help, "  {short}{long:<19} {}", opt.help);
+        let _ = writeln!(help, "  {short}{long:<19} {}{}", opt.help, with(opt));
     }
     help.push_str("\nWhat an option says holds instead of what the file says.\n");
     let _ = writeln!(help, "See {NAME}(1) and {NAME}-config.toml(5).");
     help
+}
+
+/// The commands that an option is only for.
+fn with(opt: &Opt) -> String {
+    let words: Option<Vec<_>> = opt.commands.iter().map(|command| command.map(Command::word)).collect();
+    words.map_or_else(String::new, |words| format!(" ({})", words.join(", ")))
 }
 
 /// Which version this is.
@@ -155,8 +248,27 @@ fn find(arg: &Arg<'_>) -> Result<&'static Opt, UsageError> {
                 Some(known) => format!("unknown option --{}, the nearest is --{known}", long.escape_debug()),
                 None => format!("unknown option --{}", long.escape_debug()),
             },
-            Arg::Value(value) => format!("unexpected argument {value:?}"),
+            Arg::Value(_) => String::new(),
         })
+    })
+}
+
+fn find_command(word: &OsStr) -> Option<Command> {
+    Command::ALL.into_iter().find(|command| command.word() == word)
+}
+
+fn unexpected(word: &OsStr) -> UsageError {
+    let words = Command::ALL.into_iter().map(Command::word);
+    UsageError(match word.to_str().and_then(|word| nearest(word, words)) {
+        Some(known) if word != known => format!("there is no command {word:?}, the nearest is {known}"),
+        _ => format!("unexpected argument {word:?}"),
+    })
+}
+
+fn misplaced(opt: &Opt, command: Option<Command>) -> UsageError {
+    UsageError(match command {
+        Some(command) => format!("--{} is not for the command {}", opt.long, command.word()),
+        None => format!("--{} is for a command only{}", opt.long, with(opt)),
     })
 }
 
@@ -193,111 +305,13 @@ const fn opt(
     long: &'static str,
     value: Option<&'static str>,
     help: &'static str,
+    commands: &'static [Option<Command>],
     asks: Asks,
 ) -> Opt {
-    Opt { short, long, value, help, asks }
+    Opt { short, long, value, help, commands, asks }
 }
 
 const NAME: &str = env!("CARGO_PKG_NAME");
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::ffi::OsStringExt;
-
-    use log::LevelFilter;
-
-    use super::*;
-
-    fn parsed(line: &str) -> Result<Action, String> {
-        parse(line.split_whitespace().map(OsString::from)).map_err(|error| error.to_string())
-    }
-
-    fn run(line: &str) -> Options {
-        match parsed(line) {
-            Ok(Action::Run(options)) => options,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn refused(line: &str) -> String {
-        parsed(line).unwrap_err().lines().next().unwrap().to_owned()
-    }
-
-    #[test]
-    fn runs_with_the_default_file_when_nothing_is_said() {
-        let options = run("");
-        assert_eq!(options.config, Path::new("/etc/cascade-hsm-bridge/config.toml"));
-        assert_eq!(options.overrides, Overrides::default());
-    }
-
-    #[test]
-    fn takes_every_option_of_the_incumbent() {
-        let options = run("-c x.toml --log-level debug -l syslog -d --user u --group g");
-        assert_eq!(options.config, Path::new("x.toml"));
-        let expected = Overrides {
-            daemonize: true,
-            group: Some("g".to_owned()),
-            log_level: Some(LevelFilter::Debug),
-            log_target: Some(logging::Target::Syslog),
-            state_dir: None,
-            user: Some("u".to_owned()),
-        };
-        assert_eq!(options.overrides, expected);
-        let long = run("--config=x.toml --log-level=debug --log=syslog --daemonize --user=u --group=g");
-        assert_eq!(long, options);
-        assert!(
-            matches!(parsed("--check-config -c x"), Ok(Action::CheckConfig(options)) if options.config == Path::new("x"))
-        );
-    }
-
-    #[test]
-    fn knows_the_log_targets() {
-        let target = |line: &str| run(line).overrides.log_target.unwrap();
-        assert_eq!(target("-l stderr"), logging::Target::Stderr);
-        assert_eq!(target("-lfile:/x/y"), logging::Target::File("/x/y".into()));
-        let here = std::env::current_dir().unwrap();
-        assert_eq!(target("--log file:y"), logging::Target::File(here.join("y")));
-        for bad in ["journal", "file:", "file", ""] {
-            assert!(refused(&format!("--log={bad}")).ends_with("is none of stderr, syslog, file:PATH"));
-        }
-    }
-
-    #[test]
-    fn answers_help_and_version_whatever_else_is_said() {
-        assert_eq!(parsed("-d -h --nonsense"), Ok(Action::Help));
-        assert_eq!(parsed("--version"), Ok(Action::Version));
-        assert_eq!(parsed("-dV"), Ok(Action::Version));
-    }
-
-    #[test]
-    fn names_the_nearest_option_for_an_unknown_one() {
-        assert_eq!(refused("--confg x"), "cascade-hsm-bridge: unknown option --confg, the nearest is --config");
-        assert_eq!(
-            refused("--deamonize"),
-            "cascade-hsm-bridge: unknown option --deamonize, the nearest is --daemonize"
-        );
-        assert_eq!(refused("--xyzzy"), "cascade-hsm-bridge: unknown option --xyzzy");
-        assert_eq!(refused("-x"), "cascade-hsm-bridge: unknown option -x");
-    }
-
-    #[test]
-    fn refuses_what_makes_no_sense() {
-        assert_eq!(refused("serve"), "cascade-hsm-bridge: unexpected argument \"serve\"");
-        assert_eq!(refused("-c"), "cascade-hsm-bridge: -c needs a value");
-        assert_eq!(refused("--daemonize=yes"), "cascade-hsm-bridge: --daemonize takes no value");
-        assert!(refused("--log-level loud").contains("\"loud\" is none of"));
-        let bytes = [OsString::from("--user"), OsString::from_vec(vec![0xff])];
-        assert!(parse(bytes).unwrap_err().to_string().contains("--user: \"\\xFF\" is not UTF-8"));
-    }
-
-    #[test]
-    fn says_in_the_help_what_each_option_is() {
-        let help = help();
-        for opt in OPTIONS {
-            assert!(help.contains(&format!("--{} {}", opt.long, opt.value.unwrap_or_default())), "{}", opt.long);
-            assert!(help.contains(opt.help));
-        }
-        assert!(help.contains(config::DEFAULT_PATH));
-        assert!(help.lines().all(|line| line.len() <= 80), "{help}");
-    }
-}
+mod tests;

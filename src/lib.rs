@@ -1,14 +1,16 @@
 //! A KMIP server that executes its requests on a PKCS#11 module.
 //!
-//! The modules form layers, from the top: `cli`, `daemon`, `check`, `config`, `server`, `bridge`, then `kmip` (over
-//! `ttlv`) and `pkcs11` side by side, then what stands alone: `logging`, `notify`, `sys`. A file uses only what is below it;
+//! The modules form layers, from the top: `cli`, `daemon`, `check`, `console`, `config`, `server`, `bridge`, then `kmip` (over
+//! `ttlv`) and `pkcs11` side by side, then what stands alone: `logging`, `notify`, `json`, `sys`. A file uses only what is below it;
 //! `tests/layering.rs` holds that.
 
 pub mod bridge;
 pub mod check;
 pub mod cli;
 pub mod config;
+pub mod console;
 pub mod daemon;
+pub mod json;
 pub mod kmip;
 pub mod logging;
 pub mod notify;
@@ -22,6 +24,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use cli::{Action, Options};
+use log::LevelFilter;
 
 /// Runs the program: `args` is the command line without the program's name.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -30,6 +33,11 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         prove_pin(rest);
     }
     match cli::parse(args) {
+        Ok(Action::Check(options, questions, trials)) => {
+            // What is odd is a line of the answer.
+            logging::start_plain(options.overrides.log_level.unwrap_or(LevelFilter::Error));
+            check::prove(&options.config, &options.overrides, &questions, &trials)
+        }
         Ok(Action::CheckConfig(options)) => check(&options),
         Ok(Action::Help) => print(&cli::help()),
         Ok(Action::Run(options)) => daemon::run(&options.config, &options.overrides),
@@ -50,7 +58,7 @@ fn prove_pin(args: &[OsString]) -> ! {
 const USAGE: u8 = 2;
 
 fn check(options: &Options) -> ExitCode {
-    logging::start_plain();
+    logging::start_plain(options.overrides.log_level.unwrap_or(LevelFilter::Warn));
     match check::run(&options.config, &options.overrides) {
         Ok(()) => print("configuration OK\n"),
         Err(problems) => complain(&problems.join("\n"), ExitCode::FAILURE),

@@ -1,5 +1,7 @@
-//! The system calls that std does not offer. All `unsafe` of this program is in this file.
+//! The system calls that std does not offer. All `unsafe` of this program is in this file and in those of its directory.
 #![allow(unsafe_code)]
+
+mod terminal;
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -10,6 +12,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr;
+
+pub use terminal::ask_hidden;
 
 /// The signals that the main thread waits for, blocked in every other thread.
 pub struct Signals(libc::sigset_t);

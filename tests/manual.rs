@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::process::Command;
 
-use cascade_hsm_bridge::cli::OPTIONS;
+use cascade_hsm_bridge::cli::{Command as Word, OPTIONS};
 use cascade_hsm_bridge::config::keys::{self, Key};
 use cascade_hsm_bridge::config::{self, Judged, Overrides};
 
@@ -181,6 +181,21 @@ fn the_manual_describes_the_options_that_are_there() {
     }
     assert_eq!(named, there.iter().map(String::as_str).collect());
     assert!(MAN_1.contains(config::DEFAULT_PATH) && MAN_5.contains(config::DEFAULT_PATH));
+}
+
+#[test]
+fn the_manual_has_a_synopsis_of_each_command() {
+    let synopsis = MAN_1.split(".Sh DESCRIPTION").next().unwrap();
+    for command in Word::ALL {
+        let word = command.word();
+        let (_, lines) = synopsis.split_once(&format!("\n.Nm\n.Cm {word}\n")).unwrap_or_else(|| panic!("{word}"));
+        let lines = lines.split("\n.Nm").next().unwrap();
+        for opt in OPTIONS {
+            let said = lines.split_whitespace().any(|part| part.strip_prefix('-') == Some(opt.long));
+            let alone = matches!(opt.long, "help" | "version");
+            assert_eq!(said, !alone && opt.commands.contains(&Some(command)), "{word} --{}", opt.long);
+        }
+    }
 }
 
 #[test]

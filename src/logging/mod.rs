@@ -39,9 +39,9 @@ pub fn start() {
     begin(LevelFilter::Info, Form::of_stderr());
 }
 
-/// Prints warnings and errors to standard error from now on, as part of the answer to a command.
-pub fn start_plain() {
-    begin(LevelFilter::Warn, Form::Plain);
+/// Prints messages of `level` and above to standard error from now on, as part of the answer to a command.
+pub fn start_plain(level: LevelFilter) {
+    begin(level, Form::Plain);
 }
 
 fn begin(level: LevelFilter, form: Form) {

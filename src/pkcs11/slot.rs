@@ -6,6 +6,7 @@ use std::sync::PoisonError;
 use cryptoki::slot::{Limit, Slot};
 
 use super::error::Error;
+use super::gate::Refusal;
 use super::module::Inside;
 
 /// A token as it describes itself (CK_TOKEN_INFO), at the time it was first seen.
@@ -72,6 +73,21 @@ impl TokenInfo {
         } else {
             format!("'{}'", self.label.escape_debug())
         }
+    }
+
+    /// The one of `tokens` that `name` means: its label, else its serial number, else its slot.
+    ///
+    /// # Errors
+    /// [`Refusal::AmbiguousToken`].
+    pub fn named<'t>(tokens: &'t [Self], name: &str) -> Result<Option<&'t Self>, Refusal> {
+        let candidates: Vec<_> = tokens.iter().map(|token| (token.slot_id, Some(token))).collect();
+        let index = select(&candidates, name).map_err(|Ambiguous| Refusal::AmbiguousToken)?;
+        Ok(index.and_then(|index| tokens.get(index)))
+    }
+
+    /// Whether `name` can be the number of a slot.
+    pub fn is_slot(name: &str) -> bool {
+        slot_id(name).is_some()
     }
 
     /// Whether it is the same token, initialised by the same person at the same time as far as it says.

@@ -168,11 +168,28 @@ impl Clients {
         entry.map_or((Login::Sent, None), |(token, pin)| (token.login.clone(), pin.clone()))
     }
 
+    /// The same for the token that describes itself so, whatever it is called by.
+    pub(crate) fn login_to(&self, info: &TokenInfo) -> (Login, Option<KeptPin>) {
+        let entry = self.tokens.iter().find(|(token, _)| is_called(info, &token.name));
+        entry.map_or((Login::Sent, None), |(token, pin)| (token.login.clone(), pin.clone()))
+    }
+
     /// Whether a PIN that a client sends proves anything to the token.
     pub(crate) fn is_judge(&self, info: &TokenInfo) -> bool {
-        let is_it = |name: &str| name == info.label || name == info.serial || name == info.slot_id.to_string();
-        !self.tokens.iter().any(|(token, _)| token.login == Login::None && is_it(&token.name))
+        !self.tokens.iter().any(|(token, _)| token.login == Login::None && is_called(info, &token.name))
     }
+}
+
+fn is_called(info: &TokenInfo, name: &str) -> bool {
+    name == info.label || name == info.serial || name == info.slot_id.to_string()
+}
+
+/// The secret on the first line of a file that others cannot read.
+///
+/// # Errors
+/// It cannot be read, is empty, or can be read by everyone.
+pub fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
+    secret(&Source::File(path.to_owned()), None)
 }
 
 /// DNS names are the same in either case (RFC 4343); of an address only the part after the at sign, which is let be.

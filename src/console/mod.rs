@@ -1,0 +1,215 @@
+//! What the commands that look at tokens have in common: as whom they do it, at which token, and with which PIN.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use crate::bridge::access::{self, Clients, Login};
+use crate::config::Config;
+use crate::pkcs11::{Pin, Refusal, Token, TokenInfo, Tokens};
+use crate::sys;
+
+/// What the command line says to each of these commands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Questions {
+    /// Answer in JSON.
+    pub json: bool,
+    /// The file whose first line is the token's PIN.
+    pub pin_file: Option<PathBuf>,
+    /// The token to look at: its label, serial number or slot.
+    pub token: Option<String>,
+}
+
+/// A command's way to a token, with the secrets for it. There is no Debug: it holds PINs.
+pub struct Visit {
+    clients: Clients,
+    pin: Option<Zeroizing<Vec<u8>>>,
+    token: Option<String>,
+}
+
+/// The token that a command is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// A name that means it and no other.
+    pub name: String,
+    /// What it says of itself; `None` if that cannot be read.
+    pub info: Option<TokenInfo>,
+}
+
+/// Why no token is chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unclear {
+    /// Several have the name asked for.
+    Ambiguous(String),
+    /// There is none with the name asked for.
+    Missing(String),
+    /// There is none that is initialised.
+    None,
+    /// None was asked for, and there are several.
+    Several,
+}
+
+/// Why a command does not get into a token.
+#[derive(Debug)]
+pub enum Denied {
+    /// The PIN is not known, and could not be asked for.
+    NoPin(io::Error),
+    /// Nothing was typed.
+    NothingTyped,
+    /// The token, or what stands before it, refuses.
+    Refused(Refusal),
+}
+
+impl Visit {
+    /// Reads the secrets that the command line and the configuration name: before root is given up, as the server does.
+    ///
+    /// # Errors
+    /// One of them cannot be read.
+    pub fn prepare(questions: &Questions, settings: &access::Settings) -> Result<Self, access::Error> {
+        let credentials = std::env::var_os("CREDENTIALS_DIRECTORY");
+        Ok(Self {
+            clients: Clients::load(settings, credentials.as_deref().map(Path::new))?,
+            pin: questions.pin_file.as_deref().map(access::read_secret).transpose()?,
+            token: questions.token.clone(),
+        })
+    }
+
+    /// The token that was asked for, else the only one of `tokens` that is initialised.
+    ///
+    /// # Errors
+    /// [`Unclear`]; who is told it needs to see the tokens too.
+    pub fn choose(&self, tokens: &[TokenInfo]) -> Result<Choice, Unclear> {
+        if let Some(name) = &self.token {
+            return match TokenInfo::named(tokens, name) {
+                Ok(Some(info)) => Ok(Choice { name: name.clone(), info: Some(info.clone()) }),
+                // One that does not describe itself is known by its slot only.
+                Ok(None) if TokenInfo::is_slot(name) => Ok(Choice { name: name.clone(), info: None }),
+                Ok(None) => Err(Unclear::Missing(name.clone())),
+                Err(_) => Err(Unclear::Ambiguous(name.clone())),
+            };
+        }
+        let mut initialized = tokens.iter().filter(|token| token.initialized);
+        match (initialized.next(), initialized.next()) {
+            (Some(only), None) => {
+                let names = [only.label.clone(), only.serial.clone(), only.slot_id.to_string()];
+                let is_it = |name: &String| matches!(TokenInfo::named(tokens, name), Ok(Some(found)) if found == only);
+                let name = names.into_iter().find(is_it).ok_or(Unclear::Several)?;
+                Ok(Choice { name, info: Some(only.clone()) })
+            }
+            (Some(_), Some(_)) => Err(Unclear::Several),
+            (None, _) => Err(Unclear::None),
+        }
+    }
+
+    /// Logs in to a token as the configuration says, or with the PIN of the command line, else with one that is asked for at the
+    /// terminal. A PIN comes neither from the command line nor from the environment, which others can read.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub fn log_in(&self, tokens: &Tokens, choice: &Choice) -> Result<Arc<Token>, Denied> {
+        let (login, kept) = match &choice.info {
+            Some(info) => self.clients.login_to(info),
+            None => self.clients.login(&choice.name),
+        };
+        let asked;
+        let pin = match (login, &self.pin, &kept) {
+            (Login::None, ..) => return tokens.open(&choice.name).map_err(Denied::Refused),
+            (_, Some(pin), _) => pin.as_slice(),
+            (_, None, Some(kept)) => kept.as_slice(),
+            (_, None, None) => {
+                asked = ask(choice)?;
+                asked.as_slice()
+            }
+        };
+        tokens.admit(&choice.name, &Pin::new(pin)).map_err(Denied::Refused)
+    }
+}
+
+fn ask(choice: &Choice) -> Result<Zeroizing<Vec<u8>>, Denied> {
+    let name = choice.info.as_ref().map_or_else(|| format!("in slot {}", choice.name), TokenInfo::name);
+    let asked = sys::ask_hidden(&format!("PIN of the token {name}: ")).map_err(Denied::NoPin)?;
+    asked.ok_or(Denied::NothingTyped)
+}
+
+/// Becomes whom the configuration names, before any code of the module runs.
+///
+/// # Errors
+/// The message is for the operator.
+pub fn become_user(config: &Config) -> io::Result<()> {
+    config.daemon.identity.as_ref().map_or(Ok(()), sys::become_identity)?;
+    sys::forbid_core_dumps()
+}
+
+impl fmt::Display for Unclear {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ambiguous(name) => write!(
+                f,
+                "several tokens have the label or serial number '{}'\nhint: --token takes the number of a slot too",
+                name.escape_debug()
+            ),
+            Self::Missing(name) => write!(
+                f,
+                "there is no token '{}'\nhint: --token takes a label, a serial number or the number of a slot",
+                name.escape_debug()
+            ),
+            Self::None => f.write_str("there is no initialised token\nhint: the vendor's tools make one"),
+            Self::Several => {
+                f.write_str("there are several tokens\nhint: --token says which one, by label, serial number or slot")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Unclear {}
+
+impl fmt::Display for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const HINT: &str = "hint: --pin-file names a file with it, as does pin-file in [[token]]";
+        match self {
+            Self::NoPin(why) => write!(f, "the PIN is not known, and no terminal to ask for it: {why}\n{HINT}"),
+            Self::NothingTyped => write!(f, "no PIN was typed\n{HINT}"),
+            Self::Refused(refusal) => refusal.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Denied {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(slot_id: u64, label: &str, initialized: bool) -> TokenInfo {
+        TokenInfo { slot_id, label: label.into(), serial: "same".into(), initialized, ..TokenInfo::default() }
+    }
+
+    fn choose(tokens: &[TokenInfo], wanted: Option<&str>) -> Result<String, Unclear> {
+        let questions = Questions { token: wanted.map(str::to_owned), ..Questions::default() };
+        let visit = Visit::prepare(&questions, &access::Settings::default()).unwrap();
+        visit.choose(tokens).map(|choice| choice.name)
+    }
+
+    #[test]
+    fn takes_the_only_initialised_token_unless_another_is_asked_for() {
+        let tokens = [token(7, "", false), token(8, "one", true)];
+        assert_eq!(choose(&tokens, None).as_deref(), Ok("one"));
+        assert_eq!(choose(&tokens, Some("7")).as_deref(), Ok("7"));
+        assert_eq!(choose(&tokens, Some("two")), Err(Unclear::Missing("two".into())));
+        assert_eq!(choose(&tokens, Some("same")), Err(Unclear::Ambiguous("same".into())));
+        assert_eq!(choose(&tokens[..1], None), Err(Unclear::None));
+        assert_eq!(choose(&[token(1, "a", true), token(2, "b", true)], None), Err(Unclear::Several));
+    }
+
+    #[test]
+    fn names_a_token_so_that_no_other_is_meant() {
+        let tokens = [token(7, "twin", false), token(8, "twin", true)];
+        assert_eq!(choose(&tokens, None).as_deref(), Ok("8"));
+        // To a slot that shows no token, only the module can say what it holds.
+        assert_eq!(choose(&tokens, Some("0x9")).as_deref(), Ok("0x9"));
+    }
+}
