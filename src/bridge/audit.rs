@@ -8,6 +8,7 @@ use log::{info, warn};
 
 use super::Peer;
 use super::auth::Admitted;
+use crate::kmip::Operation;
 
 /// The log target.
 const TARGET: &str = "cascade_hsm_bridge::audit";
@@ -21,6 +22,11 @@ pub(super) fn done(peer: &Peer, client: &Admitted, what: fmt::Arguments<'_>) {
         Who(client.name()),
         client.token.info().label.escape_debug()
     );
+}
+
+/// What becomes of an operation that changes something is not known yet: a line of its own tells, if the module ever does.
+pub(super) fn given_up(peer: &Peer, operation: Operation) {
+    warn!(target: TARGET, "audit: {}: {operation}: the HSM has not answered in time, whether it was done is not known", peer.address);
 }
 
 /// A login was refused, as were `others` from the address that were not told of.

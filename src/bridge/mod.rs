@@ -12,11 +12,12 @@ mod keyblock;
 mod mechanism;
 mod object;
 mod op;
+mod progress;
 mod reason;
 mod service;
 
+pub use crate::pkcs11::{Overdue, Rescue, on_overdue};
 // For the fuzzer: what reads and writes bytes that others make and read.
-pub use crate::pkcs11::on_overdue;
 #[doc(hidden)]
 pub use der::{ecdsa_halves, ecdsa_signature, subject_public_key_info};
 pub use op::{OPERATIONS, Offered};

@@ -8,18 +8,26 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use log::{debug, trace};
 
 use super::access::{Access, Certificate, Clients};
+use super::audit;
 use super::object::Departed;
 use super::op::{self, Context};
-use crate::kmip::{Continuation, Failure, Rejected, Request, Response, Version, stated_version};
+use super::progress::Progress;
+use crate::kmip::{
+    Continuation, Failure, Rejected, Request, RequestHeader, Response, ResultReason, Version, stated_version,
+};
 use crate::pkcs11::Tokens;
 use crate::ttlv::{Dump, FrameError};
 
 /// Answers KMIP messages; what the server calls for each one it has framed.
 ///
-/// Neither function fails: whatever is wrong with a request becomes a KMIP response.
+/// No function fails: whatever is wrong with a request becomes a KMIP response.
 pub trait Service: Send + Sync + 'static {
     /// Answers `request`, one whole TTLV message, by appending one whole response message to `response`.
     fn answer(&self, peer: &Peer, request: &[u8], response: &mut Vec<u8>) -> After;
+
+    /// Appends the response to `request` while [`Self::answer`] waits for a call to the module that does not return; what that comes
+    /// to is told to nobody. The connection closes after it.
+    fn give_up(&self, peer: &Peer, request: &[u8], response: &mut Vec<u8>);
 
     /// Appends the response to a message whose frame cannot be trusted; the connection closes after it.
     fn refuse(&self, peer: &Peer, error: FrameError, response: &mut Vec<u8>);
@@ -32,13 +40,14 @@ pub struct Peer {
     /// What tells the first credential that was admitted on this connection: it goes on being judged while others from the same
     /// address are not.
     pub(super) admitted: OnceLock<[u8; 32]>,
+    pub(super) progress: Progress,
     certificate: OnceLock<Certificate>,
 }
 
 impl Peer {
     /// Somebody at `address` who has proved nothing yet.
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, admitted: OnceLock::new(), certificate: OnceLock::new() }
+        Self { address, admitted: OnceLock::new(), progress: Progress::default(), certificate: OnceLock::new() }
     }
 
     /// TLS has verified that the client has this certificate, given in DER.
@@ -120,12 +129,14 @@ impl Bridge {
 
     fn carry_out(&self, peer: &Peer, request: &Request<'_>, response: &mut Vec<u8>) -> After {
         let header = &request.header;
-        // What is left of a later minor version was judged by Request::decode: it is answered in the last one spoken.
-        let version = header.version.answered_in().unwrap_or(Version::V1_2);
-        let most = header.max_response_size.unwrap_or(usize::MAX).min(self.settings.max_response_size);
-        let mut writer = Response::begin(response, version, now(), header.client_correlation_value, Some(most));
+        let (version, mut writer) = self.begin(header, response);
+        let is_batch = header.batch_count > 1;
+        if is_batch {
+            peer.progress.clear();
+        }
         let mut context = Context::new(self, peer, header, version);
         for item in request.items() {
+            let start = writer.position();
             let outcome = op::dispatch(&mut context, &item, &mut writer);
             if let Err(failure) = &outcome {
                 let operation = item.operation.map(|operation| operation.to_string());
@@ -134,9 +145,50 @@ impl Bridge {
             if (outcome.is_err() && header.continuation == Continuation::Stop) || writer.is_full() {
                 break;
             }
+            if is_batch && !peer.progress.answered(writer.since(start)) {
+                break;
+            }
         }
         writer.finish();
+        if is_batch {
+            peer.progress.clear();
+        }
         if context.is_proven() { After::KeepOpenProven } else { After::KeepOpen }
+    }
+}
+
+impl Bridge {
+    /// The response to a request, in the version that it is to be answered in.
+    fn begin<'b>(&self, header: &RequestHeader<'_>, response: &'b mut Vec<u8>) -> (Version, Response<'b>) {
+        // What is left of a later minor version was judged by Request::decode: it is answered in the last one spoken.
+        let version = header.version.answered_in().unwrap_or(Version::V1_2);
+        let most = header.max_response_size.unwrap_or(usize::MAX).min(self.settings.max_response_size);
+        (version, Response::begin(response, version, now(), header.client_correlation_value, Some(most)))
+    }
+
+    /// Tells what was done before a call to the module did not return, and what was not.
+    fn tell_what_is_known(&self, peer: &Peer, request: &Request<'_>, response: &mut Vec<u8>) {
+        let (answered, answers) = peer.progress.give_up();
+        let (_, mut writer) = self.begin(&request.header, response);
+        writer.repeat(answered, &answers);
+        let mut left = request.items().skip(usize::try_from(answered).unwrap_or(usize::MAX));
+        if let Some(item) = left.next() {
+            let changes = item.operation.filter(|operation| op::changes(*operation));
+            if let Some(operation) = changes {
+                audit::given_up(peer, operation);
+            }
+            // The failure comes back as what it was; it is already in the response.
+            let _ = writer.item(item.operation, item.id, |_| Err(no_answer(changes.is_some())));
+        }
+        if request.header.continuation == Continuation::Continue {
+            for item in left {
+                let _ = writer.item(item.operation, item.id, |_| Err(not_begun()));
+                if writer.is_full() {
+                    break;
+                }
+            }
+        }
+        writer.finish();
     }
 }
 
@@ -148,10 +200,7 @@ impl Service for Bridge {
             Ok(decoded) => self.carry_out(peer, &decoded, response),
             Err(rejected) => {
                 debug!("{}: message refused: {}", peer.address, rejected.failure);
-                // Another major version is answered in the best that is spoken here.
-                let stated = stated_version(request);
-                let version = stated.map_or(Version::V1_2, |stated| stated.answered_in().unwrap_or(Version::V1_4));
-                refuse_message(version, rejected, response);
+                refuse_message(version_for(request), rejected, response);
                 After::KeepOpen
             }
         };
@@ -159,10 +208,39 @@ impl Service for Bridge {
         after
     }
 
+    fn give_up(&self, peer: &Peer, request: &[u8], response: &mut Vec<u8>) {
+        let start = response.len();
+        match Request::decode(request, self.settings.max_batch_items) {
+            Ok(decoded) => self.tell_what_is_known(peer, &decoded, response),
+            Err(rejected) => refuse_message(version_for(request), rejected, response),
+        }
+        trace!("{}: response {}", peer.address, Dump(response.get(start..).unwrap_or_default()));
+    }
+
     fn refuse(&self, peer: &Peer, error: FrameError, response: &mut Vec<u8>) {
         debug!("{}: message refused: {error}", peer.address);
         refuse_message(Version::V1_2, Failure::invalid_message(error.to_string()).into(), response);
     }
+}
+
+/// The version to refuse a message in. Another major one is answered in the best that is spoken here.
+fn version_for(request: &[u8]) -> Version {
+    stated_version(request).map_or(Version::V1_2, |stated| stated.answered_in().unwrap_or(Version::V1_4))
+}
+
+/// The answer to the item that waits for the module.
+fn no_answer(changes: bool) -> Failure {
+    let message = if changes {
+        "the HSM has not answered in time: whether this was done is not known"
+    } else {
+        "the HSM has not answered in time"
+    };
+    Failure::new(ResultReason::GENERAL_FAILURE, message)
+}
+
+/// The answer to an item behind that.
+fn not_begun() -> Failure {
+    Failure::new(ResultReason::GENERAL_FAILURE, "not done: the HSM has not answered an item before this one in time")
 }
 
 /// The answer to a message as a whole: one item.

@@ -83,6 +83,22 @@ impl<'b> Response<'b> {
         outcome
     }
 
+    /// The answers to the first `count` items, as another response has them: what [`Self::since`] showed of it.
+    pub fn repeat(&mut self, count: u32, answers: &[u8]) {
+        self.writer.append(answers);
+        self.answered = self.answered.saturating_add(count);
+    }
+
+    /// Where the next answer begins.
+    pub fn position(&self) -> usize {
+        self.writer.position()
+    }
+
+    /// The answers written since `position`.
+    pub fn since(&self, position: usize) -> &[u8] {
+        self.writer.since(position)
+    }
+
     /// Whether an answer had to be left out: the items that follow cannot be answered either, so they must not be carried out.
     pub fn is_full(&self) -> bool {
         self.full

@@ -18,7 +18,7 @@ impl Token {
     /// [`Error::Unsettled`] if the HSM failed meanwhile; a failure of the module.
     pub fn destroy(&self, class: Class, id: &[u8]) -> Result<(), Error> {
         let _stay = watch::stay();
-        let _change = self.change();
+        let _change = self.change()?;
         let mut again = true;
         let result = loop {
             let begun = Cell::new(false);

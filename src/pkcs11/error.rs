@@ -42,6 +42,8 @@ pub enum Error {
     Closed,
     /// The CKA_ID wished for a new key is in use; another may be tried.
     IdTaken,
+    /// Others had the token for so long that it is too late to begin.
+    Late,
     /// No session was free within the session timeout.
     NoSession,
     /// No object of the class has the CKA_ID.
@@ -104,6 +106,7 @@ impl fmt::Display for Error {
             }
             Self::Closed => f.write_str("the PKCS#11 module is shut down"),
             Self::IdTaken => f.write_str("the CKA_ID of the new key is in use"),
+            Self::Late => f.write_str("not begun: others had the token for too long"),
             Self::NoSession => f.write_str("no session with the token became free in time"),
             Self::NotFound { class } => write!(f, "no {class} object has this CKA_ID"),
             Self::NotTaken { attribute } => write!(f, "the token did not take {attribute} as given"),

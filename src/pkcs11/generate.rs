@@ -41,7 +41,7 @@ impl Token {
     /// module says to the fullest template.
     pub fn generate_key_pair(&self, spec: &KeyPairSpec<'_>) -> Result<KeyPair, Error> {
         let _stay = watch::stay();
-        let mut learnt = self.change();
+        let mut learnt = self.change()?;
         let mut again = true;
         loop {
             let begun = Cell::new(false);

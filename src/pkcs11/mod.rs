@@ -49,7 +49,7 @@ pub use rv::rv_name;
 pub use slot::TokenInfo;
 pub use token::Token;
 pub use tokens::Tokens;
-pub use watch::{Rescue, on_overdue};
+pub use watch::{Overdue, Rescue, on_overdue};
 
 /// Which module, and how much of it may be used.
 #[derive(Clone, Debug, PartialEq, Eq)]

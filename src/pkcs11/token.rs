@@ -157,7 +157,7 @@ impl Token {
     /// [`Error::NotTaken`] if the token keeps another label than this one, else as [`Self::label`].
     pub fn rename(&self, class: Class, id: &[u8], label: &str) -> Result<(), Error> {
         let _stay = watch::stay();
-        let _change = self.change();
+        let _change = self.change()?;
         self.run(|seat| {
             // Found anew: with a stale handle another object might be renamed.
             let object = object::find(&seat.session, class, id)?;
@@ -238,8 +238,12 @@ impl Token {
     }
 
     /// Waits for the right to make, change or destroy objects.
-    pub(super) fn change(&self) -> MutexGuard<'_, Learnt> {
-        self.change.lock().unwrap_or_else(PoisonError::into_inner)
+    ///
+    /// # Errors
+    /// [`Error::Late`]
+    pub(super) fn change(&self) -> Result<MutexGuard<'_, Learnt>, Error> {
+        let change = self.change.lock().unwrap_or_else(PoisonError::into_inner);
+        if watch::is_overdue() { Err(Error::Late) } else { Ok(change) }
     }
 
     /// Keeps searches out for as long as a call makes, changes or destroys an object.

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::cell::OnceCell;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -23,15 +23,26 @@ thread_local! {
     static MINE: OnceCell<Arc<Stay>> = const { OnceCell::new() };
 }
 
+/// Speaks for a thread that does not come back from the module.
+type Speaks = Box<dyn Fn(Overdue) + Send>;
+
 /// One thread's time with the module.
 #[derive(Default)]
 struct Stay {
     /// The tick it began at; 0 outside.
     since: AtomicU64,
-    overdue: AtomicBool,
+    /// The beginning of the time that was found too long; 0 if none was.
+    overdue: AtomicU64,
     /// Calls that came back, whatever they said.
     answers: AtomicU64,
-    rescue: Mutex<Option<Box<dyn Fn() + Send>>>,
+    rescue: Mutex<Option<Speaks>>,
+}
+
+impl Stay {
+    fn is_overdue(&self) -> bool {
+        let since = self.since.load(Ordering::Relaxed);
+        since != 0 && self.overdue.load(Ordering::Relaxed) == since
+    }
 }
 
 /// A thread's time with the module; nested ones belong to the first.
@@ -59,18 +70,37 @@ impl Drop for Guard {
 pub(super) fn answered() -> bool {
     let mine = mine();
     mine.answers.fetch_add(1, Ordering::Relaxed);
-    mine.overdue.load(Ordering::Relaxed)
+    mine.is_overdue()
+}
+
+/// Whether this thread has waited for so long that its client is not there any more: what has not begun is not to begin.
+pub(super) fn is_overdue() -> bool {
+    mine().is_overdue()
 }
 
 /// Has `rescue` called, by another thread, when a call of this thread does not return in time: for as long as the guard is
 /// kept.
-pub fn on_overdue(rescue: impl Fn() + Send + 'static) -> Rescue {
+pub fn on_overdue(rescue: impl Fn(Overdue) + Send + 'static) -> Rescue {
     *lock(&mine().rescue) = Some(Box::new(rescue));
     Rescue
 }
 
 /// See [`on_overdue`].
 pub struct Rescue;
+
+/// A thread's time with the module that has become too long.
+pub struct Overdue {
+    stay: Arc<Stay>,
+    since: u64,
+}
+
+impl Overdue {
+    /// Whether the thread still is there, and has not been back meanwhile.
+    pub fn lasts(&self) -> bool {
+        // A later time would have begun at a later tick.
+        self.stay.since.load(Ordering::Acquire) == self.since
+    }
+}
 
 impl Drop for Rescue {
     fn drop(&mut self) {
@@ -114,14 +144,13 @@ impl Watch {
             answers = answers.wrapping_add(stay.answers.load(Ordering::Relaxed));
             let since = stay.since.load(Ordering::Acquire);
             if since == 0 || now.saturating_sub(since) <= self.allowed {
-                stay.overdue.store(false, Ordering::Relaxed);
                 continue;
             }
             overdue = true;
-            if !stay.overdue.swap(true, Ordering::Relaxed) {
+            if stay.overdue.swap(since, Ordering::Relaxed) != since {
                 log::warn!("a call to the PKCS#11 module has not returned in time: its session counts as lost");
                 if let Some(rescue) = lock(&stay.rescue).as_ref() {
-                    rescue();
+                    rescue(Overdue { stay: Arc::clone(&stay), since });
                 }
             }
         }

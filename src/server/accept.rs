@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use log::{debug, error, info, warn};
 
 use super::{Shared, connection};
-use crate::bridge::{self, Peer};
+use crate::bridge::Peer;
 use crate::sys;
 
 /// Stack of a connection's thread, in bytes. A vendor's library runs on it, written for the stacks that its other users give
@@ -73,7 +73,7 @@ pub(super) fn run(listener: &TcpListener, address: SocketAddr, shared: &Arc<Shar
 /// Gives a connection its thread. Fails if there is none to be had; the connection is closed then.
 fn welcome(socket: TcpStream, address: SocketAddr, shared: &Arc<Shared>) -> io::Result<()> {
     // A listener for both families shows IPv4 addresses in IPv6 clothes.
-    let peer = Peer::new(SocketAddr::new(address.ip().to_canonical(), address.port()));
+    let peer = Arc::new(Peer::new(SocketAddr::new(address.ip().to_canonical(), address.port())));
     descriptors_are_left(&socket)?;
     let Some((open, place)) = shared.places.take(socket, address.ip()) else {
         return Ok(());
@@ -81,18 +81,12 @@ fn welcome(socket: TcpStream, address: SocketAddr, shared: &Arc<Shared>) -> io::
     let shared = Arc::clone(shared);
     let thread = thread::Builder::new().name(peer.address.to_string()).stack_size(STACK_SIZE);
     thread.spawn(move || {
-        // The thread cannot be called back from a module that hangs; its client is not kept waiting with it.
-        let waiting = Arc::clone(&open);
-        let rescue = bridge::on_overdue(move || {
-            let _ = waiting.socket.shutdown(Shutdown::Both);
-        });
         // A bug costs the connection that met it. What was half done with is gone with the connection; the service's own
         // state is the service's to keep whole.
         if catch_unwind(AssertUnwindSafe(|| connection::serve(&open, &place, &peer, &shared))).is_err() {
             error!("{}: closed by a bug in this program (a panic)", peer.address);
         }
         // Whoever waits for the place to be free finds the service let go of and the socket closed.
-        drop(rescue);
         drop(shared);
         drop(open);
         drop(place);

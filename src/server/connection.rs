@@ -2,8 +2,8 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::Shutdown;
+use std::io::{self, ErrorKind};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use log::{Level, debug, log};
@@ -13,30 +13,26 @@ use zeroize::{Zeroize, Zeroizing};
 use super::Shared;
 use super::deadline::Deadlined;
 use super::inbox::{Inbox, KEPT};
+use super::line::{self, CLOSING_PAUSE, DISCARDED_UNKNOWN, InHand, Line};
 use super::places::{Open, Place};
 use crate::bridge::{After, Peer};
 use crate::ttlv::{self, FrameError};
 
-/// How long a connection that closes waits for a peer that does nothing.
-const CLOSING_PAUSE: Duration = Duration::from_secs(1);
-
 /// How much a peer may go on sending after its connection was refused, in bytes. Someone whose message is a few times too
 /// large is still to read why; someone who sends for ever is not.
 const DISCARDED: u64 = 16 * 1024 * 1024;
-
-/// The same where nothing large is to be expected, or no one that speaks TLS.
-const DISCARDED_UNKNOWN: u64 = 64 * 1024;
 
 /// How much TLS may arrive without a byte of data in it. The largest record is 16 KiB; what goes on beyond a few of those is
 /// empty records and new keys, which cost work and bring nothing.
 const DATALESS: usize = 64 * 1024;
 
 /// Serves `open` until it ends.
-pub(super) fn serve(open: &Open, place: &Place, peer: &Peer, shared: &Shared) {
-    let tls = match ServerConnection::new(shared.tls()) {
-        Ok(tls) => tls,
+pub(super) fn serve(open: &Arc<Open>, place: &Place, peer: &Arc<Peer>, shared: &Arc<Shared>) {
+    let line = match ServerConnection::new(shared.tls()) {
+        Ok(tls) => Line::new(tls),
         Err(error) => return debug!("{}: {error}", peer.address),
     };
+    let _rescue = line::answer_when_overdue(&line, open, peer, shared);
     debug!("{}: connected", peer.address);
     let settings = &shared.settings;
     let stream = Deadlined::new(&open.socket, settings.handshake_timeout.min(settings.unauthenticated_timeout));
@@ -45,9 +41,9 @@ pub(super) fn serve(open: &Open, place: &Place, peer: &Peer, shared: &Shared) {
         place,
         peer,
         shared,
-        tls,
+        line: &line,
         stream,
-        inbox: Inbox::default(),
+        inbox: Arc::default(),
         outbox: Zeroizing::default(),
         answered: 0,
         patience: Some(Patience { since: Instant::now(), allowed: settings.unauthenticated_timeout }),
@@ -78,9 +74,10 @@ struct Connection<'a> {
     place: &'a Place,
     peer: &'a Peer,
     shared: &'a Shared,
-    tls: ServerConnection,
+    line: &'a Mutex<Line>,
     stream: Deadlined<'a>,
-    inbox: Inbox,
+    /// Shared with the line while the service is at work.
+    inbox: Arc<Inbox>,
     /// It may hold random numbers that become keys.
     outbox: Zeroizing<Vec<u8>>,
     answered: u64,
@@ -104,34 +101,42 @@ impl Connection<'_> {
 
     /// The handshake; its deadline is the one the stream began with.
     fn shake_hands(&mut self) -> Result<(), End> {
+        let tls = &mut line::lock(self.line).tls;
         if let Err(error) = self.stream.socket().set_nodelay(true) {
             return Err(End::Handshake(error));
         }
-        while self.tls.is_handshaking() {
-            match self.tls.read_tls(&mut self.stream) {
+        while tls.is_handshaking() {
+            match tls.read_tls(&mut self.stream) {
                 Ok(0) => return Err(End::Handshake(ErrorKind::UnexpectedEof.into())),
-                Ok(_) => self.decrypt()?,
+                Ok(_) => self.decrypt(tls)?,
                 Err(error) => return Err(End::Handshake(error)),
             }
-            self.flush().map_err(End::Handshake)?;
+            line::flush(tls, &mut self.stream).map_err(End::Handshake)?;
         }
-        if let Some(certificate) = self.tls.peer_certificates().and_then(|chain| chain.first()) {
+        if let Some(certificate) = tls.peer_certificates().and_then(|chain| chain.first()) {
             self.peer.proved(certificate);
         }
-        let version = self.tls.protocol_version().and_then(|version| version.as_str()).unwrap_or("TLS");
+        let version = tls.protocol_version().and_then(|version| version.as_str()).unwrap_or("TLS");
         debug!("{}: {version} established", self.peer.address);
         Ok(())
     }
 
     /// Waits for one request and answers it.
     fn exchange(&mut self) -> Result<(), End> {
-        let (len, after) = match self.next_request()? {
+        let mut line = line::lock(self.line);
+        let (len, after) = match self.next_request(&mut line.tls)? {
             Ok(len) => {
                 let asked = Instant::now();
                 self.open.set_being_answered(true);
-                let request = self.inbox.bytes().get(..len).unwrap_or_default();
-                let after = self.shared.service.answer(self.peer, request, &mut self.outbox);
+                let request = InHand::new(&self.inbox, len);
+                line.in_hand = Some(request.clone());
+                drop(line);
+                let after = self.shared.service.answer(self.peer, request.bytes(), &mut self.outbox);
+                line = line::lock(self.line);
                 self.open.set_being_answered(false);
+                if line.in_hand.take().is_none() {
+                    return Err(End::GivenUp);
+                }
                 if let Some(patience) = &mut self.patience {
                     // The peer is not to blame for a token that takes its time.
                     patience.allowed = patience.allowed.saturating_add(asked.elapsed());
@@ -140,12 +145,13 @@ impl Connection<'_> {
             }
             Err(error) => {
                 self.shared.service.refuse(self.peer, error, &mut self.outbox);
-                self.send()?;
+                self.send(&mut line.tls)?;
                 return Err(End::Refused(error));
             }
         };
-        self.inbox.consume(len);
-        self.send()?;
+        self.inbox()?.consume(len);
+        self.send(&mut line.tls)?;
+        drop(line);
         self.answered = self.answered.saturating_add(1);
         match after {
             After::KeepOpen => Ok(()),
@@ -160,7 +166,7 @@ impl Connection<'_> {
     }
 
     /// The length of the request that now is at the front of the inbox, or why none can be there.
-    fn next_request(&mut self) -> Result<Result<usize, FrameError>, End> {
+    fn next_request(&mut self, tls: &mut ServerConnection) -> Result<Result<usize, FrameError>, End> {
         let limits = &self.shared.settings;
         let mut begun = !self.inbox.is_empty();
         self.allow_reading(if begun { limits.request_timeout } else { limits.idle_timeout });
@@ -178,7 +184,7 @@ impl Connection<'_> {
             if !begun && self.shared.places.is_stopping() {
                 return Err(End::Stopping);
             }
-            self.receive(begun)?;
+            self.receive(tls, begun)?;
             if !begun && !self.inbox.is_empty() {
                 begun = true;
                 self.open.set_in_hand(true);
@@ -192,8 +198,8 @@ impl Connection<'_> {
     }
 
     /// Reads once from the socket, and takes what this decrypts to into the inbox.
-    fn receive(&mut self, begun: bool) -> Result<(), End> {
-        match self.tls.read_tls(&mut self.stream) {
+    fn receive(&mut self, tls: &mut ServerConnection, begun: bool) -> Result<(), End> {
+        match tls.read_tls(&mut self.stream) {
             // Also after the peer's close_notify.
             Ok(0) if self.shared.places.is_stopping() => return Err(End::Stopping),
             Ok(0) if begun => return Err(End::Broken(ErrorKind::UnexpectedEof.into())),
@@ -206,25 +212,25 @@ impl Connection<'_> {
             Err(error) if error.kind() == ErrorKind::TimedOut => return Err(End::Idle),
             Err(error) => return Err(End::Broken(error)),
         }
-        self.decrypt()?;
+        self.decrypt(tls)?;
         if self.dataless > DATALESS {
             return Err(End::Dataless);
         }
         // TLS itself has something to say, such as new keys.
-        if self.tls.wants_write() {
+        if tls.wants_write() {
             self.stream.allow_writing(self.shared.settings.write_timeout);
-            self.flush().map_err(End::Broken)?;
+            line::flush(tls, &mut self.stream).map_err(End::Broken)?;
         }
         Ok(())
     }
 
-    fn decrypt(&mut self) -> Result<(), End> {
-        let state = match self.tls.process_new_packets() {
+    fn decrypt(&mut self, tls: &mut ServerConnection) -> Result<(), End> {
+        let state = match tls.process_new_packets() {
             Ok(state) => state,
             Err(error) => {
                 // The alert that tells the peer why.
                 self.stream.allow_writing(CLOSING_PAUSE);
-                let _ = self.flush();
+                let _ = line::flush(tls, &mut self.stream);
                 return Err(End::Tls(error));
             }
         };
@@ -232,41 +238,35 @@ impl Connection<'_> {
         if len > 0 {
             self.dataless = 0;
         }
-        self.inbox.take(len, self.tls.reader()).map_err(End::Broken)
+        self.inbox()?.take(len, tls.reader()).map_err(End::Broken)
+    }
+
+    /// What was received. Nobody else has it, unless in answering in the place of this thread.
+    fn inbox(&mut self) -> Result<&mut Inbox, End> {
+        Arc::get_mut(&mut self.inbox).ok_or(End::GivenUp)
     }
 
     fn is_out_of_patience(&self) -> bool {
         self.patience.as_ref().is_some_and(|patience| patience.left().is_zero())
     }
 
-    /// Writes the response. In the ordinary case, all of it is encrypted first and goes out with one system call.
-    fn send(&mut self) -> Result<(), End> {
+    /// Writes the response.
+    fn send(&mut self, tls: &mut ServerConnection) -> Result<(), End> {
         self.stream.allow_writing(self.shared.settings.write_timeout);
-        let mut rest = self.outbox.as_slice();
-        while !rest.is_empty() {
-            // TLS buffers a bounded part of a large response at a time.
-            let taken = self.tls.writer().write(rest).map_err(End::Unanswered)?;
-            if taken == 0 {
-                return Err(End::Unanswered(ErrorKind::WriteZero.into()));
-            }
-            rest = rest.get(taken..).unwrap_or_default();
-            flush(&mut self.tls, &mut self.stream).map_err(End::Unanswered)?;
-        }
+        line::send(tls, &mut self.stream, &self.outbox).map_err(End::Unanswered)?;
         self.outbox.as_mut_slice().zeroize();
         self.outbox.clear();
         self.outbox.shrink_to(KEPT);
         Ok(())
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        flush(&mut self.tls, &mut self.stream)
-    }
-
     /// Closes the connection so that the peer reads what was sent to it last.
     fn close(&mut self, end: &End) {
         self.open.set_in_hand(false);
         let (discarded, allowed) = match end {
-            End::Broken(_) | End::Dataless | End::GaveWay | End::Handshake(_) | End::Unanswered(_) => return,
+            End::Broken(_) | End::Dataless | End::GaveWay | End::GivenUp | End::Handshake(_) | End::Unanswered(_) => {
+                return;
+            }
             End::Refused(_) => {
                 let allowed = self.shared.settings.request_timeout;
                 (DISCARDED, self.patience.as_ref().map_or(allowed, |patience| allowed.min(patience.left())))
@@ -277,39 +277,9 @@ impl Connection<'_> {
                 (DISCARDED_UNKNOWN, Duration::ZERO)
             }
         };
-        self.tls.send_close_notify();
-        self.stream.allow_writing(CLOSING_PAUSE);
-        let _ = self.flush();
         let waits = !allowed.is_zero() && !self.shared.places.is_stopping();
-        if self.stream.socket().shutdown(if waits { Shutdown::Write } else { Shutdown::Both }).is_ok() {
-            self.discard(discarded, allowed.max(CLOSING_PAUSE));
-        }
+        line::hang_up(&mut line::lock(self.line).tls, &mut self.stream, discarded, allowed, waits);
     }
-
-    /// Reads what the peer still sends, up to so many bytes, until it closes or pauses.
-    ///
-    /// A socket that is closed with unread data resets the connection, and a reset takes away what the peer has not read yet:
-    /// the answer. A peer that was still sending gets to read it this way.
-    fn discard(&mut self, mut bytes: u64, allowed: Duration) {
-        let since = Instant::now();
-        let mut scratch = [0; 8192];
-        while bytes > 0 {
-            self.stream.allow_reading(CLOSING_PAUSE.min(allowed.saturating_sub(since.elapsed())));
-            match self.stream.read(&mut scratch) {
-                Ok(read @ 1..) => bytes = bytes.saturating_sub(read as u64),
-                _ => return,
-            }
-        }
-    }
-}
-
-fn flush(tls: &mut ServerConnection, stream: &mut Deadlined<'_>) -> io::Result<()> {
-    while tls.wants_write() {
-        if tls.write_tls(stream)? == 0 {
-            return Err(ErrorKind::WriteZero.into());
-        }
-    }
-    Ok(())
 }
 
 /// Why a connection ended.
@@ -322,6 +292,8 @@ enum End {
     Dataless,
     /// Another connection took the place of this one, which had not authenticated.
     GaveWay,
+    /// A call to the module did not return in time; another thread has answered.
+    GivenUp,
     Handshake(io::Error),
     Idle,
     Refused(FrameError),
@@ -353,6 +325,7 @@ impl fmt::Display for End {
             Self::ClosedByService => write!(f, "closed after the answer"),
             Self::Dataless => write!(f, "closed: TLS records without data"),
             Self::GaveWay => write!(f, "closed for a new connection, as it had not authenticated"),
+            Self::GivenUp => write!(f, "closed: a call to the PKCS#11 module did not return in time"),
             Self::Handshake(error) if error.kind() == ErrorKind::TimedOut => {
                 write!(f, "handshake: not done within handshake-timeout")
             }

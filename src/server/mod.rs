@@ -9,6 +9,7 @@ mod connection;
 mod deadline;
 mod identity;
 mod inbox;
+mod line;
 mod places;
 mod self_signed;
 

@@ -117,6 +117,16 @@ impl<'b> Writer<'b> {
         self.padded_value(tag, ty, raw);
     }
 
+    /// Whole items, as they were written before.
+    pub fn append(&mut self, items: &[u8]) {
+        self.out.extend_from_slice(items);
+    }
+
+    /// What was written since `position`.
+    pub fn since(&self, position: usize) -> &[u8] {
+        self.out.get(position..).unwrap_or_default()
+    }
+
     /// Bytes written so far, with what the buffer held before.
     pub fn position(&self) -> usize {
         self.out.len()

@@ -256,7 +256,7 @@ fn a_call_that_hangs_costs_its_client_and_its_session_and_nobody_else() {
         thread::scope(|scope| {
             let stuck = scope.spawn(|| {
                 let rescued = Arc::clone(&rescued);
-                let _rescue = on_overdue(move || {
+                let _rescue = on_overdue(move |_| {
                     rescued.fetch_add(1, Ordering::SeqCst);
                 });
                 sign().map(drop)

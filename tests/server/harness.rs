@@ -56,6 +56,10 @@ impl<F: Fn(&[u8]) -> (Vec<u8>, After) + Send + Sync + 'static> Service for Answe
         after
     }
 
+    fn give_up(&self, _: &Peer, _: &[u8], response: &mut Vec<u8>) {
+        response.extend(message(b"given up"));
+    }
+
     fn refuse(&self, _: &Peer, error: FrameError, response: &mut Vec<u8>) {
         response.extend(message(error.to_string().as_bytes()));
     }

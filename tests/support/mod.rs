@@ -6,6 +6,7 @@
 
 pub mod bridge;
 pub mod client;
+pub mod faulty;
 pub mod key;
 pub mod message;
 pub mod openssl;
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 
 pub use bridge::Bridge;
 pub use client::Client;
+pub use faulty::Faulty;
 pub use key::KeySpec;
 pub use message::{Answer, Item, Request, Response};
 pub use token::Token;

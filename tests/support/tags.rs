@@ -123,6 +123,7 @@ pub mod reason {
     pub const CRYPTOGRAPHIC_FAILURE: u32 = 0x0A;
     pub const PERMISSION_DENIED: u32 = 0x0C;
     pub const KEY_FORMAT_TYPE_NOT_SUPPORTED: u32 = 0x10;
+    pub const GENERAL_FAILURE: u32 = 0x100;
 
     /// The reasons that the Cascade client can parse.
     pub fn is_known_to_cascade(reason: u32) -> bool {

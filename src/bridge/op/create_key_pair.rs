@@ -55,6 +55,9 @@ pub(super) fn handle(context: &mut Context<'_>, payload: &Item<'_>, w: &mut Writ
     let (private, public) =
         (ident::format(Class::PrivateKey, &pair.private.id), ident::format(Class::PublicKey, &pair.public.id));
     context.audit(format_args!("made key pair {private}, {public}"));
+    if context.peer.progress.is_given_up() {
+        return Err(withdraw(&token, &pair));
+    }
     w.text(tag::PRIVATE_KEY_UNIQUE_IDENTIFIER, &private);
     w.text(tag::PUBLIC_KEY_UNIQUE_IDENTIFIER, &public);
     context.placeholder = Some(private);
@@ -75,6 +78,23 @@ fn generate(context: &Context<'_>, token: &Token, kind: KeyKind, usage: Usage, w
         }
     }
     Err(Error::IdTaken.into())
+}
+
+/// Removes a pair that its client will never hear of.
+fn withdraw(token: &Token, pair: &KeyPair) -> Failure {
+    for key in [&pair.private, &pair.public] {
+        match token.destroy(key.class, &key.id) {
+            // Gone with the other half.
+            Ok(()) | Err(Error::NotFound { .. }) => {}
+            Err(error) => {
+                return Failure::new(
+                    ResultReason::GENERAL_FAILURE,
+                    format!("a key stays that nobody asked for: {error}"),
+                );
+            }
+        }
+    }
+    Failure::new(ResultReason::GENERAL_FAILURE, "made too late for its client to hear of it, and removed again")
 }
 
 /// The mechanism that makes keys of a kind.

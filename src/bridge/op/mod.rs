@@ -190,7 +190,7 @@ impl<'a> Context<'a> {
 /// Carries out one item and writes its answer. Returns the failure that was written, if it is one.
 pub(super) fn dispatch(context: &mut Context<'_>, item: &BatchItem<'_>, response: &mut Response<'_>) -> Outcome<()> {
     let ready = ready(context, item, response);
-    let changes = OPERATIONS.iter().any(|offered| Some(offered.operation) == item.operation && offered.changes);
+    let changes = item.operation.is_some_and(changes);
     let outcome = response.item(item.operation, item.id, |w| {
         let (offered, payload) = ready?;
         (offered.handle)(context, &payload, w)
@@ -202,6 +202,11 @@ pub(super) fn dispatch(context: &mut Context<'_>, item: &BatchItem<'_>, response
         }
     }
     outcome
+}
+
+/// Whether an operation makes, changes or destroys something.
+pub(super) fn changes(operation: Operation) -> bool {
+    OPERATIONS.iter().any(|offered| offered.operation == operation && offered.changes)
 }
 
 fn ready<'p>(

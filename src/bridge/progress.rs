@@ -1,0 +1,55 @@
+//! How far a batch has been answered: what can be told of it when a call to the module does not return.
+#![forbid(unsafe_code)]
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use zeroize::Zeroizing;
+
+/// Of the message that is being answered on a connection.
+#[derive(Default)]
+pub(super) struct Progress(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    /// The answers to the first items, one behind the other; among them may be random numbers that become keys.
+    answers: Zeroizing<Vec<u8>>,
+    items: u32,
+    /// For good: the connection closes.
+    given_up: bool,
+}
+
+impl Progress {
+    /// A batch begins, or has ended.
+    pub(super) fn clear(&self) {
+        let mut state = self.lock();
+        state.answers = Zeroizing::default();
+        state.items = 0;
+    }
+
+    /// The next item was answered by `answer`. Whether to go on to the one after it: not once the client was told that it is
+    /// not begun.
+    pub(super) fn answered(&self, answer: &[u8]) -> bool {
+        let mut state = self.lock();
+        if !state.given_up {
+            state.answers.extend_from_slice(answer);
+            state.items = state.items.saturating_add(1);
+        }
+        !state.given_up
+    }
+
+    /// How many items were answered, and their answers. None of the others is begun from now on, unless it was already.
+    pub(super) fn give_up(&self) -> (u32, Zeroizing<Vec<u8>>) {
+        let mut state = self.lock();
+        state.given_up = true;
+        (state.items, std::mem::take(&mut state.answers))
+    }
+
+    /// Whether the client was answered without waiting for the module, so that what comes of it now is told to nobody.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.lock().given_up
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

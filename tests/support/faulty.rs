@@ -1,0 +1,76 @@
+//! The module that misbehaves on command, loaded by the bridge instead of SoftHSM's own.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Once;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{env, fs};
+
+use super::bridge::Options;
+use super::scratch::Scratch;
+use super::token::Token;
+
+pub struct Faulty {
+    directory: Scratch,
+}
+
+impl Faulty {
+    pub fn new() -> Faulty {
+        Faulty { directory: Scratch::new("faulty") }
+    }
+
+    pub fn options(&self) -> Options {
+        let file = |name: &str| self.directory.path().join(name);
+        Options {
+            module: Some(module()),
+            environment: vec![
+                ("FAULTY_MODULE", Token::module()),
+                ("FAULTY_CONTROL", file("control")),
+                ("FAULTY_COUNTS", file("counts.%p")),
+            ],
+            ..Options::default()
+        }
+    }
+
+    /// Has it misbehave as `control` says from now on.
+    pub fn play(&self, control: &str) {
+        let new = self.directory.file("new", control);
+        fs::rename(new, self.directory.path().join("control")).expect("a control file");
+    }
+
+    /// Has something happen once, behind the back of its callers.
+    pub fn happen(&self, event: &str) {
+        static NUMBER: AtomicUsize = AtomicUsize::new(1);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        self.play(&format!("[events]\nnumber = {number}\ndo = \"{event}\"\n"));
+    }
+
+    /// What it has counted of `what` in all processes: calls of a function, or `calls-hanging`, `sessions` and the like.
+    pub fn count(&self, what: &str) -> u64 {
+        let files =
+            fs::read_dir(self.directory.path()).expect("the directory").map(|entry| entry.expect("a file").path());
+        let counts = files.filter(|path| path.file_stem().is_some_and(|stem| stem == "counts"));
+        let value = |path: PathBuf| {
+            let counts = fs::read_to_string(path).expect("the counts");
+            let value = counts.lines().find_map(|line| line.strip_prefix(what)?.trim_start().strip_prefix('='));
+            value.map_or(0, |value| value.trim().parse::<u64>().expect("a number"))
+        };
+        counts.map(value).sum()
+    }
+}
+
+/// The library, built where it is not.
+fn module() -> PathBuf {
+    static BUILT: Once = Once::new();
+    let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faulty-module");
+    BUILT.call_once(|| {
+        let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let build = Command::new(cargo)
+            .args(["build", "--locked", "--quiet"])
+            .current_dir(&package)
+            .env_remove("CARGO_TARGET_DIR")
+            .status();
+        assert!(build.expect("cargo runs").success(), "the faulty module is not built");
+    });
+    package.join("target/debug/libfaulty_module.so")
+}
