@@ -1,6 +1,7 @@
 //! The system calls that std does not offer. All `unsafe` of this program is in this file and in those of its directory.
 #![allow(unsafe_code)]
 
+mod accounts;
 mod terminal;
 
 use std::ffi::{CStr, CString};
@@ -13,6 +14,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr;
 
+pub use accounts::{User, group, user};
 pub use terminal::ask_hidden;
 
 /// The signals that the main thread waits for, blocked in every other thread.
@@ -166,78 +168,6 @@ pub fn leave(code: i32) -> ! {
 pub fn is_root() -> bool {
     // SAFETY: geteuid takes no pointer and cannot fail.
     unsafe { libc::geteuid() == 0 }
-}
-
-/// A user as the system knows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct User {
-    /// The name, by which the supplementary groups are found; none for a bare number.
-    pub name: Option<CString>,
-    /// The number.
-    pub uid: u32,
-    /// The primary group; none for a bare number.
-    pub gid: Option<u32>,
-}
-
-/// Finds a user by name, or by number, which needs no entry in the user database.
-pub fn user(name: &str) -> io::Result<Option<User>> {
-    let wanted = CString::new(name)?;
-    let known = entry(|passwd: *mut libc::passwd, buffer, len, found| {
-        // SAFETY: `entry` gives valid places for the record, its strings and the pointer to it; the name ends in NUL.
-        unsafe { libc::getpwnam_r(wanted.as_ptr(), passwd, buffer, len, found) }
-    })?;
-    let known = match (known, number(name)) {
-        (None, Some(uid)) => entry(|passwd: *mut libc::passwd, buffer, len, found| {
-            // SAFETY: as above.
-            unsafe { libc::getpwuid_r(uid, passwd, buffer, len, found) }
-        })?,
-        (known, _) => known,
-    };
-    Ok(match known {
-        Some((passwd, _strings)) => {
-            // SAFETY: the record's name points into `_strings`, which is still there, and ends in NUL.
-            let name = unsafe { CStr::from_ptr(passwd.pw_name) }.to_owned();
-            Some(User { name: Some(name), uid: passwd.pw_uid, gid: Some(passwd.pw_gid) })
-        }
-        None => number(name).map(|uid| User { name: None, uid, gid: None }),
-    })
-}
-
-/// Finds a group's number by its name; a number stands for itself.
-pub fn group(name: &str) -> io::Result<Option<u32>> {
-    let wanted = CString::new(name)?;
-    let known = entry(|group: *mut libc::group, buffer, len, found| {
-        // SAFETY: `entry` gives valid places for the record, its strings and the pointer to it; the name ends in NUL.
-        unsafe { libc::getgrnam_r(wanted.as_ptr(), group, buffer, len, found) }
-    })?;
-    Ok(known.map(|(group, _)| group.gr_gid).or_else(|| number(name)))
-}
-
-/// A user or group given by number. The largest is not one: to the system calls it means "as it is".
-fn number(name: &str) -> Option<u32> {
-    name.parse().ok().filter(|&number| number != u32::MAX)
-}
-
-/// Asks for a record of the user or group database, with a buffer for its strings that grows until they fit.
-fn entry<T>(
-    ask: impl Fn(*mut T, *mut libc::c_char, usize, *mut *mut T) -> libc::c_int,
-) -> io::Result<Option<(T, Vec<libc::c_char>)>> {
-    const MOST: usize = 1 << 20;
-    let mut len = 1024;
-    loop {
-        let mut strings = vec![0; len];
-        let mut record = MaybeUninit::<T>::uninit();
-        let mut found = ptr::null_mut();
-        match ask(record.as_mut_ptr(), strings.as_mut_ptr(), len, &mut found) {
-            libc::EINTR => {}
-            libc::ERANGE if len < MOST => len = len.saturating_mul(4),
-            // Some databases answer these instead of an empty success for a name they do not know.
-            0 | libc::ENOENT | libc::ESRCH if found.is_null() => return Ok(None),
-            // SAFETY: success with `found` set says that the record has been filled in.
-            0 => return Ok(Some((unsafe { record.assume_init() }, strings))),
-            errno => return Err(io::Error::from_raw_os_error(errno)),
-        }
-    }
 }
 
 /// The user and group that the process becomes.
