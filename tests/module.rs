@@ -4,22 +4,17 @@
 
 mod support;
 
-use std::thread;
-use std::time::{Duration, Instant};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::ExitStatusExt;
+use std::time::Duration;
 
 use support::bridge::Options;
-use support::key::{ecdsa_sha_256, sign_item};
+use support::key::{KeyPair, ecdsa_sha_256, sign_item};
+use support::scratch::Scratch;
 use support::tags::{continuation, operation, reason};
-use support::{Bridge, Client, Faulty, KeySpec, Request, Response, Token};
-
-/// Waits for what takes a while, and for ever only if something is wrong.
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let since = Instant::now();
-    while !is_so() {
-        assert!(since.elapsed() < Duration::from_secs(60), "never: {what}");
-        thread::sleep(Duration::from_millis(10));
-    }
-}
+use support::{Bridge, Client, Faulty, Item, KeySpec, Request, Response, Token, until};
 
 /// A bridge that gives a call to the module a second.
 fn impatient(faulty: &Faulty, token: &Token) -> Bridge {
@@ -109,4 +104,183 @@ fn a_batch_that_hangs_tells_what_was_done_and_does_no_more() {
     assert!(audit.iter().any(|line| line.contains("has not answered in time")), "{audit:?}");
     assert!(audit.iter().any(|line| line.contains("removed again")), "{audit:?}");
     assert!(!audit.iter().any(|line| line.contains("third")), "{audit:?}");
+}
+
+fn locate() -> Item {
+    Item::new(operation::LOCATE, vec![])
+}
+
+fn lines(log: &str, with: &[&str]) -> usize {
+    log.lines().filter(|line| with.iter().all(|part| line.contains(part))).count()
+}
+
+#[test]
+fn a_bridge_whose_hsm_is_away_starts_and_serves_when_it_appears() {
+    let (token, faulty) = (Token::create(), Faulty::new());
+    faulty.play("[[fault]]\nfunction = \"C_Initialize\"\nrv = \"CKR_DEVICE_ERROR\"\n");
+    let bridge = Bridge::start_with(&token, faulty.options());
+    let mut client = Client::connect(&bridge, &token);
+    for _ in 0..100 {
+        client.call(locate()).is_refused(reason::GENERAL_FAILURE);
+    }
+    // Once, when it was started: it is not asked again at once.
+    assert_eq!(faulty.count("C_Initialize"), 1);
+    faulty.play("");
+    until("the token is served", || client.call(locate()).status == 0);
+    // A PIN that is changed is found out here as well as after any other start.
+    let new_pin = "pin-5508-of-the-user";
+    token.pkcs11_tool(&["--change-pin", "--new-pin", new_pin]);
+    Client::connect_as(&bridge, Some((&token.label, new_pin))).call(locate()).payload();
+    let (status, log) = bridge.stop();
+    assert!(status.success());
+    assert_eq!(lines(&log, &["WARN", "PKCS#11 module", "C_Initialize: CKR_DEVICE_ERROR (0x30)"]), 1, "{log}");
+    assert_eq!(lines(&log, &["INFO", "is initialised anew"]), 1, "{log}");
+}
+
+#[test]
+fn a_token_that_goes_is_told_of_once_and_refused_without_asking_and_so_is_its_return() {
+    let (token, faulty) = (Token::create(), Faulty::new());
+    let bridge = Bridge::start_with(&token, faulty.options());
+    let mut clients: Vec<Client> = (0..4).map(|_| Client::connect(&bridge, &token)).collect();
+    let pair = clients[0].create_key_pair(&KeySpec::ecdsa(256));
+    let sign = |client: &mut Client| client.call(sign_item(&pair.private, ecdsa_sha_256(), b"data"));
+    for shows in ["absent", "error"] {
+        faulty.play(&format!("[token]\naway = true\naway-shows = {shows:?}\n"));
+        sign(&mut clients[0]).is_refused(reason::GENERAL_FAILURE);
+        let asked = faulty.count("C_SignInit") + faulty.count("C_Login");
+        for client in &mut clients {
+            for _ in 0..50 {
+                let answer = sign(client);
+                answer.is_refused(reason::GENERAL_FAILURE);
+                assert!(answer.message.as_deref().unwrap().starts_with("the HSM is away: "), "{answer:?}");
+            }
+        }
+        assert_eq!(faulty.count("C_SignInit") + faulty.count("C_Login"), asked);
+        faulty.play("");
+        until("it is served again", || sign(&mut clients[0]).status == 0);
+        for client in &mut clients {
+            sign(client).payload();
+        }
+    }
+    let (_, log) = bridge.stop();
+    assert_eq!(lines(&log, &["WARN", "token 'signer 5117' is away"]), 2, "{log}");
+    assert_eq!(lines(&log, &["INFO", "token 'signer 5117' is back"]), 2, "{log}");
+}
+
+#[test]
+fn a_module_that_aborts_ends_the_process_and_no_answer_is_half_there() {
+    let (token, faulty) = (Token::create(), Faulty::new());
+    let bridge = Bridge::start_with(&token, faulty.options());
+    let mut client = Client::connect(&bridge, &token);
+    let pair = client.create_key_pair(&KeySpec::ecdsa(256));
+    faulty.play("[[fault]]\nfunction = \"C_Sign\"\nabort = true\n");
+    let items = [b"first", b"other"].map(|id| sign_item(&pair.private, ecdsa_sha_256(), b"data").with_id(id));
+    let request = client.request(items.to_vec());
+    client.send(&request.encode());
+    assert!(client.is_cut_off());
+    let (status, _) = bridge.wait();
+    assert_eq!(status.signal(), Some(6), "{status}");
+    // The next one finds everything as it was.
+    faulty.play("");
+    let bridge = Bridge::start_with(&token, faulty.options());
+    Client::connect(&bridge, &token).sign(&pair.private, ecdsa_sha_256(), b"data");
+}
+
+/// A bridge that gives a call to the module a second, and a client that has sent what will not be answered.
+fn jammed(faulty: &Faulty, token: &Token, bridge: &Bridge) -> (KeyPair, Client) {
+    let mut client = Client::connect(bridge, token);
+    let pair = client.create_key_pair(&KeySpec::ecdsa(256));
+    faulty.happen("jam");
+    client.call(sign_item(&pair.private, ecdsa_sha_256(), b"data")).is_refused(reason::GENERAL_FAILURE);
+    (pair, client)
+}
+
+#[test]
+fn the_watchdog_is_told_that_all_is_well_until_the_module_answers_nobody() {
+    let (token, faulty, directory) = (Token::create(), Faulty::new(), Scratch::new("notify"));
+    let place = directory.path().join("socket");
+    let socket = UnixDatagram::bind(&place).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let mut options = Options { pkcs11: "call-timeout = 1".to_string(), ..faulty.options() };
+    // Four times a second.
+    options.environment.extend([("NOTIFY_SOCKET", place), ("WATCHDOG_USEC", "1000000".into())]);
+    let mut bridge = Bridge::start_with(&token, options);
+    let heard = || {
+        let mut buffer = [0; 64];
+        let len = socket.recv(&mut buffer).ok()?;
+        Some(String::from_utf8_lossy(&buffer[..len]).into_owned())
+    };
+    assert_eq!(heard().as_deref(), Some("READY=1"));
+    (0..3).for_each(|_| assert_eq!(heard().as_deref(), Some("WATCHDOG=1")));
+    let (pair, _client) = jammed(&faulty, &token, &bridge);
+    socket.set_read_timeout(Some(Duration::from_secs(4))).unwrap();
+    until("nothing is said for a while", || heard().is_none());
+    // It is for the service manager to decide what comes of that.
+    assert!(bridge.is_alive());
+    faulty.happen("unjam");
+    until("all is well again", || heard().as_deref() == Some("WATCHDOG=1"));
+    Client::connect(&bridge, &token).sign(&pair.private, ecdsa_sha_256(), b"data");
+    assert!(bridge.stop().0.success());
+}
+
+#[test]
+fn without_a_service_manager_that_watches_the_bridge_ends_when_the_module_answers_nobody() {
+    let (token, faulty) = (Token::create(), Faulty::new());
+    let bridge = impatient(&faulty, &token);
+    let _jammed = jammed(&faulty, &token, &bridge);
+    let (status, log) = bridge.wait();
+    assert_eq!(status.code(), Some(1), "{status}");
+    assert_eq!(lines(&log, &["ERROR", "the PKCS#11 module answers no call any more", "hint: "]), 1, "{log}");
+}
+
+#[test]
+fn a_token_that_needs_no_login_serves_who_proves_itself_to_the_bridge_and_nobody_by_pin() {
+    let (token, faulty, directory) = (Token::create(), Faulty::new(), Scratch::new("passwords"));
+    faulty.play(&format!("[token]\nclear-flags = [\"CKF_LOGIN_REQUIRED\"]\nown-pin = {:?}\n", token.pin));
+    let password = "password-3316-of-the-signer";
+    let file = directory.file("password", password);
+    fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+    let tables = format!(
+        "[[token]]\nname = {label:?}\nlogin = \"none\"\n\
+         [[client]]\nusername = \"signer\"\npassword-file = {file:?}\ntoken = {label:?}\n",
+        label = token.label
+    );
+    let bridge = Bridge::start_with(&token, Options { tables, ..faulty.options() });
+    let mut client = Client::connect_as(&bridge, Some(("signer", password)));
+    let pair = client.create_key_pair(&KeySpec::ecdsa(256));
+    client.sign(&pair.private, ecdsa_sha_256(), b"data");
+    for (username, password) in
+        [("signer", "wrong"), (&token.label, &token.pin), (&token.label, password), (&token.label, "")]
+    {
+        client.login = Some((username.to_string(), password.to_string()));
+        client.call(locate()).is_refused(reason::AUTHENTICATION_NOT_SUCCESSFUL);
+    }
+    assert_eq!(faulty.count("C_Login"), 0);
+    let (status, log) = bridge.stop();
+    assert!(status.success());
+    assert!(lines(&log, &["audit: ", "(user 'signer'): made key pair "]) == 1 && !log.contains(password), "{log}");
+}
+
+#[test]
+fn the_pin_comes_from_the_service_managers_credentials() {
+    let (token, faulty, directory) = (Token::create(), Faulty::new(), Scratch::new("credentials"));
+    // As systemd makes them: the service's own, and read-only.
+    for (name, secret) in [("token-pin", token.pin.as_str()), ("signer", "password-8142-of-the-signer")] {
+        let file = directory.file(name, format!("{secret}\n"));
+        fs::set_permissions(&file, Permissions::from_mode(0o400)).unwrap();
+    }
+    let tables = format!(
+        "[[token]]\nname = {label:?}\ncredential = \"token-pin\"\n\
+         [[client]]\nusername = \"signer\"\ncredential = \"signer\"\ntoken = {label:?}\n",
+        label = token.label
+    );
+    let mut options = Options { tables, ..faulty.options() };
+    options.environment.push(("CREDENTIALS_DIRECTORY", directory.path().to_owned()));
+    let bridge = Bridge::start_with(&token, options);
+    let mut client = Client::connect_as(&bridge, Some(("signer", "password-8142-of-the-signer")));
+    let pair = client.create_key_pair(&KeySpec::ecdsa(256));
+    // Also when the login is lost.
+    faulty.happen("logout");
+    client.sign(&pair.private, ecdsa_sha_256(), b"data");
+    assert_eq!(faulty.count("C_Login"), 2);
 }

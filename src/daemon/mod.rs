@@ -110,7 +110,7 @@ fn serve(path: &Path, overrides: &Overrides, audience: &mut Audience) -> Result<
         starter.serves();
     }
 
-    watchdog::start(&bridge);
+    watchdog::start(&bridge, config.pkcs11.call_timeout);
 
     let reload = Reload {
         config: &config,
@@ -243,7 +243,7 @@ fn load_module(config: &Config) -> Result<Tokens, Failure> {
              it is tried again every 30 s at most, when a client asks for a token",
             config.pkcs11.lib_path.display()
         );
-        return Ok(Tokens::new(module, &config.pkcs11));
+        return Ok(tokens(module, config));
     }
     let of = module.info();
     info!(
@@ -263,8 +263,12 @@ fn load_module(config: &Config) -> Result<Tokens, Failure> {
         Ok(_) => warn!("the module has no initialised token\nhint: one that is made or plugged in later will be found"),
         Err(why) => warn!("cannot list the tokens: {why}"),
     }
+    Ok(tokens(module, config))
+}
+
+fn tokens(module: Module, config: &Config) -> Tokens {
     // By the name of what runs, which stays the same when the file is replaced.
-    Ok(Tokens::new(module, &config.pkcs11).proving_with(Path::new("/proc/self/exe")))
+    Tokens::new(module, &config.pkcs11).proving_with(Path::new("/proc/self/exe"))
 }
 
 /// A bridge that cannot be reached is better restarted.

@@ -10,13 +10,19 @@ use log::{debug, error, warn};
 use crate::bridge::Bridge;
 use crate::{notify, sys};
 
-/// How long nobody may be answered where there is no service manager that watches.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long nobody may be answered where there is no service manager that watches: so many times what one call may take. A new
+/// start costs all clients their connections, and an HSM that fails over to its twin comes back by itself.
+const TIMES: u32 = 3;
 
-/// Begins to watch over `bridge`.
-pub(super) fn start(bridge: &Arc<Bridge>) {
+/// The least that is waited for in any case, for modules are asked only when they have been silent for a while.
+const AT_LEAST: Duration = Duration::from_secs(10);
+
+/// Begins to watch over `bridge`, whose calls to the module may each take `call_timeout`.
+pub(super) fn start(bridge: &Arc<Bridge>, call_timeout: Duration) {
+    let patience = call_timeout.saturating_mul(TIMES).max(AT_LEAST);
     let interval = notify::watchdog();
-    let pause = interval.map_or(Duration::from_secs(1), |interval| interval / 2);
+    // So often that one time at which nothing can be said is not missed.
+    let pause = interval.map_or(Duration::from_secs(1), |interval| interval / 4);
     let bridge = Arc::downgrade(bridge);
     let watchdog = thread::Builder::new().name("watchdog".to_owned()).spawn(move || {
         while let Some(bridge) = bridge.upgrade() {
@@ -26,7 +32,7 @@ pub(super) fn start(bridge: &Arc<Bridge>) {
                         debug!("cannot tell the service manager that the bridge is well: {why}");
                     }
                 }
-                (Some(stuck), None) if stuck >= PATIENCE => {
+                (Some(stuck), None) if stuck >= patience => {
                     error!(
                         "the PKCS#11 module answers no call any more, for {} s: giving up\nhint: a service manager restarts the bridge",
                         stuck.as_secs()

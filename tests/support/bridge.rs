@@ -135,15 +135,24 @@ impl Bridge {
         line.trim().trim_end_matches(" kB").parse().expect("a number of kB")
     }
 
+    /// Waits for it to end by itself.
+    pub fn wait(mut self) -> (ExitStatus, String) {
+        self.wait_for_its_end()
+    }
+
     /// Asks it to end, as a service manager does, and waits for it to have ended.
     pub fn stop(mut self) -> (ExitStatus, String) {
         self.signal("TERM");
+        self.wait_for_its_end()
+    }
+
+    fn wait_for_its_end(&mut self) -> (ExitStatus, String) {
         let since = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("the bridge can be waited for") {
                 return (status, self.log());
             }
-            assert!(since.elapsed() < PATIENCE, "the bridge does not end after SIGTERM");
+            assert!(since.elapsed() < PATIENCE, "the bridge does not end");
             thread::sleep(Duration::from_millis(10));
         }
     }

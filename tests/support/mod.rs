@@ -16,8 +16,9 @@ pub mod tags;
 pub mod token;
 pub mod ttlv;
 
-use std::env;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use std::{env, thread};
 
 pub use bridge::Bridge;
 pub use client::Client;
@@ -25,6 +26,15 @@ pub use faulty::Faulty;
 pub use key::KeySpec;
 pub use message::{Answer, Item, Request, Response};
 pub use token::Token;
+
+/// Waits for what takes a while, and for ever only if something is wrong.
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let since = Instant::now();
+    while !is_so() {
+        assert!(since.elapsed() < Duration::from_secs(60), "never: {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
 
 /// The program under test: what `CASCADE_HSM_BRIDGE` names (an installed one, say), else the one just built.
 pub fn program() -> PathBuf {
