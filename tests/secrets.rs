@@ -17,6 +17,8 @@ use support::{Bridge, Client, KeySpec, Token};
 
 const WRONG_PASSWORD: &str = "wrong-6604-password";
 const OWN_PASSWORD: &str = "own-1193-password";
+/// A PIN that a client sends as a number, by mistake.
+const PIN_AS_NUMBER: i32 = 66_047_193;
 
 /// Tables in which the bridge keeps the PIN and a password.
 fn kept_secrets(token: &Token, directory: &Scratch) -> String {
@@ -147,12 +149,16 @@ fn secrets_stay_out_of_logs_and_error_texts() {
     let odd_password = Node { tag: tags::PASSWORD, ..bytes(0, token.pin.as_bytes()) };
     let odd_value = structure(tags::CREDENTIAL_VALUE, vec![text(tags::USERNAME, &token.label), odd_password]);
     let odd = structure(tags::CREDENTIAL, vec![enumeration(tags::CREDENTIAL_TYPE, 1), odd_value]);
+    let digits = integer(tags::PASSWORD, PIN_AS_NUMBER);
+    let digits = structure(tags::CREDENTIAL_VALUE, vec![text(tags::USERNAME, &token.label), digits]);
+    let digits = structure(tags::CREDENTIAL, vec![enumeration(tags::CREDENTIAL_TYPE, 1), digits]);
     for message in [
         with_header(&|fields| drop(fields.pop())),
         with_header(&|fields| fields.swap(1, 2)),
         with_header(&|fields| fields.insert(1, credential.clone())),
         with_header(&|fields| fields.insert(1, integer(0x42_0FFF, 1))),
         with_header(&|fields| fields[1] = structure(tags::AUTHENTICATION, vec![odd.clone()])),
+        with_header(&|fields| fields[1] = structure(tags::AUTHENTICATION, vec![digits.clone()])),
         with_header(&|fields| fields[1] = text(tags::AUTHENTICATION, &token.pin)),
         with_header(&|fields| fields.insert(1, text(tags::PASSWORD, &token.pin))),
     ] {
@@ -177,6 +183,7 @@ fn secrets_stay_out_of_logs_and_error_texts() {
         does_not_hold(text, token.pin.as_bytes(), "the PIN");
         does_not_hold(text, OWN_PASSWORD.as_bytes(), "a password of the bridge's own");
         does_not_hold(text, WRONG_PASSWORD.as_bytes(), "a wrong password");
+        does_not_hold(text, PIN_AS_NUMBER.to_string().as_bytes(), "a PIN in digits");
         does_not_hold(text, &number, "a private key");
         random.iter().for_each(|random| does_not_hold(text, random, "random data"));
     }

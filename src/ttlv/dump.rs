@@ -8,12 +8,15 @@ use super::{Item, Reader, Type};
 /// Shows a message as `tag{tag=value tag=value}`.
 ///
 /// Numbers, Booleans and dates are shown; of texts, bytes and big integers only the length, whatever their tag: a PIN that a
-/// client puts into the wrong field, and key material in an unknown one, must not reach a log either. What cannot be read
-/// is shown as where it went wrong.
+/// client puts into the wrong field, and key material in an unknown one, must not reach a log either. Of credentials nothing is shown:
+/// a PIN can be written as a number too. What cannot be read is shown as where it went wrong.
 pub struct Dump<'a>(pub &'a [u8]);
 
 /// Items after which a dump stops: a message may hold a hundred thousand.
 const MAX_ITEMS: usize = 200;
+
+/// Items that hold credentials or belong into them: Authentication, Credential, Credential Value, Username, Password.
+const SECRET: [u32; 5] = [0x42_000c, 0x42_0023, 0x42_0025, 0x42_0099, 0x42_00a1];
 
 impl fmt::Display for Dump<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -35,7 +38,9 @@ fn items(mut reader: Reader<'_>, left: &mut usize, f: &mut fmt::Formatter<'_>) -
         };
         *left = fewer;
         write!(f, "{gap}{:06X}", item.tag)?;
-        value(&item, left, f)?;
+        if !SECRET.contains(&item.tag) {
+            value(&item, left, f)?;
+        }
         gap = " ";
     }
 }
@@ -73,21 +78,34 @@ mod tests {
         let mut out = Vec::new();
         Writer::new(&mut out).structure(0x42_0078, |w| {
             w.integer(0x42_000d, 1);
-            w.text(0x42_00a1, "s3cret");
+            w.text(0x42_0094, "s3cret");
             w.byte_string(0x42_0043, b"k3y");
             w.text(0x54_0001, "s3cret");
             w.enumeration(0x42_005c, 0x18);
         });
         let text = Dump(&out).to_string();
-        assert_eq!(text, "420078{42000D=1 4200A1[6 bytes] 420043[3 bytes] 540001[6 bytes] 42005C=18h}");
+        assert_eq!(text, "420078{42000D=1 420094[6 bytes] 420043[3 bytes] 540001[6 bytes] 42005C=18h}");
+    }
+
+    #[test]
+    fn shows_nothing_of_a_credential_in_whatever_type_it_is() {
+        let mut out = Vec::new();
+        Writer::new(&mut out).structure(0x42_0078, |w| {
+            w.structure(0x42_000c, |w| {
+                w.integer(0x42_00a1, 7_654_321);
+            });
+            w.long_integer(0x42_00a1, 7_654_321);
+            w.structure(0x42_0025, |w| w.interval(0x42_0054, 7_654_321));
+        });
+        assert_eq!(Dump(&out).to_string(), "420078{42000C 4200A1 420025}");
     }
 
     #[test]
     fn shows_where_a_broken_message_breaks_and_nothing_of_the_rest() {
         let mut out = Vec::new();
-        Writer::new(&mut out).structure(0x42_0078, |w| w.text(0x42_00a1, "s3cret"));
+        Writer::new(&mut out).structure(0x42_0078, |w| w.text(0x42_0094, "s3cret"));
         out[11] = 99;
-        assert_eq!(Dump(&out).to_string(), "420078{<there is no type 63 at byte 8>}");
+        assert_eq!(Dump(&out).to_string(), "420078{<there is no such type at byte 8>}");
     }
 
     #[test]

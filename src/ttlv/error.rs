@@ -14,7 +14,8 @@ pub struct Error {
     pub fault: Fault,
 }
 
-/// What is wrong with an item. None of these carries a value: an error may be logged.
+/// What is wrong with an item. An error may be logged, so its text has no value in it, and no tag that cannot be one either: where a
+/// length was wrong, what stands there is the middle of some value, as it may be of a PIN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// Less than the eight bytes of tag, type and length are left.
@@ -52,8 +53,8 @@ impl fmt::Display for Fault {
             Self::TruncatedValue(len) => write!(f, "value of {len} bytes runs past its end"),
             Self::TruncatedPadding => write!(f, "padding is cut off"),
             Self::Padding => write!(f, "padding is not zero"),
-            Self::Tag(tag) => write!(f, "tag {tag:06X} does not begin with 42 or 54"),
-            Self::Type(code) => write!(f, "there is no type {code:02X}"),
+            Self::Tag(_) => write!(f, "tag does not begin with 42 or 54"),
+            Self::Type(_) => write!(f, "there is no such type"),
             Self::Length(ty, len) => write!(f, "{ty} of {len} bytes"),
             Self::Boolean => write!(f, "Boolean is neither 0 nor 1"),
             Self::Utf8 => write!(f, "Text String is not UTF-8"),

@@ -24,12 +24,8 @@ pub enum FrameError {
 impl fmt::Display for FrameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotARequest([a, b, c, ty]) => {
-                write!(
-                    f,
-                    "message begins with tag {a:02X}{b:02X}{c:02X} and type {ty:02X}, not with a Request Message structure"
-                )
-            }
+            // Not with what it begins: after a message whose length was wrong, that is the middle of it.
+            Self::NotARequest(_) => write!(f, "message does not begin with a Request Message structure"),
             Self::OddLength(len) => write!(f, "message length {len} is not a multiple of 8"),
             Self::TooLarge(len, limit) => write!(f, "message of {len} bytes is larger than the limit of {limit} bytes"),
         }

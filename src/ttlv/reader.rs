@@ -241,6 +241,7 @@ fn length_fits(ty: Type, length: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::FrameError;
     use super::*;
 
     fn only(bytes: &[u8]) -> Result<Item<'_>, Error> {
@@ -357,6 +358,21 @@ mod tests {
         assert_eq!(fault(&nested), Fault::TruncatedValue(16));
         let spare = [0x42, 0, 0x78, 1, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0];
         assert_eq!(fault(&spare), Fault::Tag(0));
+    }
+
+    #[test]
+    fn an_error_tells_nothing_of_the_bytes_that_a_wrong_length_has_made_a_header() {
+        // A length of 8 where 16 bytes follow: the second half is a PIN.
+        let message = b"\x42\0\x78\x01\0\0\0\x18\x42\0\x99\x07\0\0\0\x08username4711-pin";
+        let error = only(message).unwrap().validate().unwrap_err();
+        assert_eq!(error.fault, Fault::Tag(0x34_3731));
+        assert_eq!(error.to_string(), "tag does not begin with 42 or 54 at byte 24");
+        assert_eq!(
+            FrameError::NotARequest(*b"4711").to_string(),
+            "message does not begin with a Request Message structure"
+        );
+        let with_type = b"\x42\0\x78\x01\0\0\0\x08\x42\0\x994\0\0\0\0";
+        assert_eq!(only(with_type).unwrap().validate().unwrap_err().to_string(), "there is no such type at byte 8");
     }
 
     #[test]

@@ -93,7 +93,7 @@ fn answers_what_came_before_a_bad_frame() {
     both.extend([0; 16]);
     client.write_all(&both).unwrap();
     assert_eq!(read_message(&mut client), "good");
-    assert!(read_message(&mut client).starts_with("message begins with tag 000000"));
+    assert!(read_message(&mut client).starts_with("message does not begin with a Request Message"));
     assert!(is_closed(&mut client));
 }
 
