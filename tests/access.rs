@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use support::bridge::Options;
+use support::faulty::Faulty;
 use support::key::ecdsa_sha_256;
 use support::message::Item;
 use support::spy::Spy;
@@ -141,4 +142,41 @@ fn pins_other_than_the_one_in_force_are_tried_once_a_minute() {
     let mut stranger = Client::connect_as(&bridge, Some((&token.label, "guess-again")));
     stranger.call(random()).is_refused(reason::AUTHENTICATION_NOT_SUCCESSFUL);
     assert!(spy.calls("C_Login") - logins <= 1);
+}
+
+const AWAY: &str = "[[fault]]\nfunction = \"C_Initialize\"\nrv = \"CKR_DEVICE_ERROR\"\n";
+
+#[test]
+fn who_asks_while_the_hsm_is_away_does_not_fill_the_log() {
+    let token = Token::create();
+    let faulty = Faulty::new();
+    faulty.play(AWAY);
+    let bridge = Bridge::start_with(&token, faulty.options());
+    let mut stranger = Client::connect_as(&bridge, None);
+    for number in 0..200 {
+        stranger.login = Some((token.label.clone(), format!("guess-{number}")));
+        stranger.call(random()).is_refused(reason::GENERAL_FAILURE);
+    }
+    let (_, log) = bridge.stop();
+    assert_eq!(log.matches("login not possible").count(), 1, "{log}");
+    assert!(log.lines().count() < 20, "{log}");
+}
+
+#[test]
+fn a_pin_changed_on_the_token_gets_in_also_where_the_hsm_was_away_at_the_start() {
+    let token = Token::create();
+    let faulty = Faulty::new();
+    faulty.play(AWAY);
+    let bridge = Bridge::start_with(&token, faulty.options());
+    let answer = || Client::connect(&bridge, &token).call(random());
+    answer().is_refused(reason::GENERAL_FAILURE);
+    faulty.play("");
+    // The module is not tried again at once.
+    let since = Instant::now();
+    while answer().status != 0 {
+        assert!(since.elapsed().as_secs() < 90);
+        thread::sleep(Duration::from_millis(200));
+    }
+    token.pkcs11_tool(&["--change-pin", "--new-pin", NEW_PIN]);
+    Client::connect_as(&bridge, Some((&token.label, NEW_PIN))).call(random()).payload();
 }

@@ -70,7 +70,7 @@ fn admit(bridge: &Bridge, peer: &Peer, credential: Option<&Credential<'_>>) -> O
             let clients = bridge.access.clients();
             match peer.certificate().map(|certificate| clients.by_certificate(certificate)) {
                 Some(Some(client)) => open(bridge, &clients, client).map_err(|refused| match refused {
-                    Refused::Client(why) | Refused::Token(why) => unavailable(peer, &why),
+                    Refused::Client(why) | Refused::Token(why) => unavailable(bridge, peer, &why),
                 }),
                 Some(None) => Err(refused(bridge, peer, "no credential, and no client has this certificate")),
                 None => Err(refused(bridge, peer, "no credential")),
@@ -109,7 +109,7 @@ fn judge(bridge: &Bridge, peer: &Peer, username: &str, password: &str) -> Outcom
             access.throttle.failed(address, fingerprint(), Instant::now());
             Err(refused(bridge, peer, &why))
         }
-        Err(Refused::Token(why)) => Err(unavailable(peer, &why)),
+        Err(Refused::Token(why)) => Err(unavailable(bridge, peer, &why)),
     }
 }
 
@@ -155,8 +155,11 @@ fn open(bridge: &Bridge, clients: &Clients, client: Arc<Known>) -> Result<Admitt
     }
 }
 
-fn unavailable(peer: &Peer, why: &str) -> Failure {
-    warn!("{}: login not possible: {why}", peer.address);
+/// Tells the log, once a minute for each address: a stranger can ask as often as it likes while the HSM is away.
+fn unavailable(bridge: &Bridge, peer: &Peer, why: &str) -> Failure {
+    if bridge.access.outages.report(peer.address.ip(), Instant::now()).is_some() {
+        warn!("{}: login not possible: {why}", peer.address);
+    }
     Failure::new(ResultReason::GENERAL_FAILURE, "the HSM is not available")
 }
 

@@ -21,6 +21,8 @@ pub(super) use throttle::{Fingerprints, Throttle};
 /// What judges logins beside the tokens themselves.
 pub(super) struct Access {
     pub(super) throttle: Throttle,
+    /// Whom the log was told of that the token could not judge; nobody is kept from being judged by it.
+    pub(super) outages: Throttle,
     pub(super) fingerprints: Fingerprints,
     clients: RwLock<Arc<Clients>>,
 }
@@ -32,6 +34,7 @@ impl Access {
         let _ = SystemRandom::new().fill(&mut random);
         Self {
             throttle: Throttle::default(),
+            outages: Throttle::default(),
             fingerprints: Fingerprints::new(random),
             clients: RwLock::new(Arc::new(Clients::none())),
         }
