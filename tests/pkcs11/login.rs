@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fmt::Write;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use cascade_hsm_bridge::pkcs11::{Curve, KeyKind, Refusal, Use};
 use cryptoki::mechanism::MechanismType;
@@ -103,6 +104,35 @@ fn no_pin_reaches_the_module_once_one_is_known() {
         assert_eq!(admit(&tokens, "one", "another").err(), Some(Refusal::WrongPin));
         // The slots may be looked at, as for a name that no token has.
         assert_eq!(bench.calls().iter().filter(|name| *name == "C_Login").count(), 0);
+    });
+}
+
+/// Whatever limits there are on addresses: strangers may have many.
+#[test]
+fn few_of_many_wrong_pins_reach_the_token() {
+    on_spy("login::few_of_many_wrong_pins_reach_the_token", |bench| {
+        let tokens = bench.tokens();
+        bench.calls();
+        let refusals: Vec<_> = (0..200).map(|number| admit(&tokens, "one", &format!("guess-{number}")).err()).collect();
+        assert_eq!(refusals.last(), Some(&Some(Refusal::TooManyAttempts)));
+        let tried = bench.calls().iter().filter(|name| *name == "C_Login").count();
+        assert!((1..=12).contains(&tried), "{tried}");
+    });
+}
+
+#[test]
+fn names_that_mean_nothing_cost_a_few_looks_a_second() {
+    on_spy("login::names_that_mean_nothing_cost_a_few_looks_a_second", |bench| {
+        let tokens = bench.tokens();
+        admit(&tokens, "one", PIN).unwrap();
+        bench.calls();
+        let since = Instant::now();
+        for number in 0..300 {
+            assert_eq!(admit(&tokens, &format!("token {number}"), PIN).err(), Some(Refusal::UnknownToken));
+        }
+        let looks = bench.calls().iter().filter(|name| *name == "C_GetSlotList").count();
+        let seconds = usize::try_from(since.elapsed().as_secs()).unwrap();
+        assert!(looks <= 8 * (seconds + 1), "{looks} looks in {seconds} seconds");
     });
 }
 
