@@ -19,20 +19,24 @@ impl PidFile {
     /// Opens or creates `path` and locks it. What is in it stays until [`PidFile::write`].
     ///
     /// # Errors
-    /// Another process has it locked, it cannot be written, or it is a symbolic link: as root, the bridge would write wherever
-    /// someone else has it point.
+    /// Another process has it locked, it cannot be written, or it is something else than a file that its name alone leads to: as
+    /// root, the bridge would write to, open to everyone and remove whatever someone else has it be, or wait for ever at a FIFO.
     pub fn claim(path: &Path) -> io::Result<PidFile> {
         for _ in 0..TRIES {
-            let flags = libc::O_NOFOLLOW;
+            let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
             let file = OpenOptions::new().write(true).create(true).truncate(false).custom_flags(flags).open(path)?;
+            let found = file.metadata()?;
+            if !found.is_file() || found.nlink() > 1 {
+                let why = "it is no plain file, or has another name too";
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+            }
             if !sys::lock(&file)? {
                 let hint = "hint: stop it first, or give this one a pid-file of its own";
                 let why = format!("it is held by another bridge\n{hint}");
                 return Err(io::Error::new(io::ErrorKind::ResourceBusy, why));
             }
             // Whoever had it locked until just now has removed it: the lock is on a file that nobody finds any more.
-            let locked = file.metadata()?.ino();
-            if fs::symlink_metadata(path).is_ok_and(|found| found.ino() == locked) {
+            if fs::symlink_metadata(path).is_ok_and(|there| there.ino() == found.ino()) {
                 return Ok(PidFile { path: path.to_owned(), file });
             }
         }
@@ -93,6 +97,25 @@ mod tests {
         assert!(PidFile::claim(&path).is_err());
         fs::remove_file(&path).unwrap();
         assert!(!aim.exists());
+    }
+
+    #[test]
+    fn refuses_what_is_no_file_of_its_own_and_leaves_it_as_it_is() {
+        let (path, other) = (place("hard"), place("other"));
+        fs::write(&other, "secret").unwrap();
+        fs::hard_link(&other, &path).unwrap();
+        assert!(PidFile::claim(&path).is_err());
+        assert_eq!(fs::read_to_string(&other).unwrap(), "secret");
+        fs::remove_file(&path).unwrap();
+        fs::remove_file(&other).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        // Also with somebody at its other end.
+        let reader = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap();
+        assert!(PidFile::claim(&path).is_err());
+        drop(reader);
+        assert!(PidFile::claim(&path).is_err());
+        fs::remove_file(&path).unwrap();
+        assert!(PidFile::claim(Path::new("/dev/null")).is_err());
     }
 
     #[test]
