@@ -75,6 +75,13 @@ pub fn request_stop() {
     unsafe { libc::kill(libc::getpid(), libc::SIGTERM) };
 }
 
+/// Has children that end wait to be waited for, also if whoever started this process ignores SIGCHLD, which would be inherited: a
+/// fork, processes that prove PINs, and modules that start programs count on it.
+pub fn keep_ended_children() {
+    // SAFETY: SIGCHLD exists, and its default action is no handler of ours.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+}
+
 /// Which process one is after [`fork_to_background`].
 pub enum Side {
     /// The one that was started; reads here what the background process has to say.

@@ -384,6 +384,19 @@ fn goes_to_the_background_once_it_serves_and_gives_root_up() {
     assert_eq!(fs::read_to_string(&pid_file).unwrap_or_default(), "");
 }
 
+/// Some starters ignore SIGCHLD, and what is ignored stays so in the programs that they start.
+#[test]
+fn goes_to_the_background_also_where_ended_children_are_ignored() {
+    let place = Place::new();
+    let (log, pid_file) = (place.path("log"), place.path("pid"));
+    place.configure(&format!("log-target = {{ type = 'file', path = {log:?} }}\npid-file = {pid_file:?}"));
+    let mut command = place.prepared("env", &["--ignore-signal=CHLD"]);
+    command.arg(support::program()).arg("-d").arg("--config").arg(place.path("config.toml"));
+    let output = command.output().unwrap();
+    let _background = Background(fs::read_to_string(&pid_file).unwrap_or_default().trim().to_owned());
+    assert!(output.status.success(), "{}", stderr(&output));
+}
+
 #[test]
 fn two_bridges_do_not_share_a_pid_file() {
     let place = Place::new();

@@ -52,6 +52,7 @@ fn serve(path: &Path, overrides: &Overrides, audience: &mut Audience) -> Result<
     let config = configuration(path, overrides)?;
     sys::restrict_new_files();
     sys::forbid_core_dumps().map_err(because("cannot switch core dumps off"))?;
+    sys::keep_ended_children();
     let signals = Signals::block().map_err(because("cannot block signals"))?;
 
     let server = listen(&config)?;
