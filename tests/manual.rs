@@ -183,6 +183,27 @@ fn the_manual_describes_the_options_that_are_there() {
     assert!(MAN_1.contains(config::DEFAULT_PATH) && MAN_5.contains(config::DEFAULT_PATH));
 }
 
+/// The text of every file below `directory`.
+fn texts(directory: &Path) -> String {
+    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    entries.map(|path| if path.is_dir() { texts(&path) } else { std::fs::read_to_string(path).unwrap() }).collect()
+}
+
+#[test]
+fn the_manual_describes_the_variables_that_are_read() {
+    let source = texts(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    let is_name =
+        |text: &&str| text.len() > 1 && text.contains('_') && text.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+    // Not the compiler's variables, nor names of PKCS#11. The last one is only kept from the module.
+    let others = ["CARGO_", "CKA_", "CKR_", "C_", "LISTEN_FDNAMES"];
+    let is_ours = |name: &&str| !others.iter().any(|other| name.starts_with(other));
+    let read: BTreeSet<&str> = source.split('"').filter(is_name).filter(is_ours).collect();
+    assert!(read.contains("NOTIFY_SOCKET"), "{read:?}");
+    let described = MAN_1.lines().filter_map(|line| line.strip_prefix(".It Ev "));
+    let described: BTreeSet<&str> = described.flat_map(|names| names.split(" , ")).collect();
+    assert_eq!(described, read);
+}
+
 #[test]
 fn the_manual_has_a_synopsis_of_each_command() {
     let synopsis = MAN_1.split(".Sh DESCRIPTION").next().unwrap();
@@ -220,8 +241,14 @@ fn the_units_start_the_program_that_is_there() {
     assert!(
         matches!(action, cascade_hsm_bridge::cli::Action::Run(options) if options.config == Path::new(config::DEFAULT_PATH))
     );
-    for line in ["Type=notify", "StateDirectory=cascade-hsm-bridge", "LimitCORE=0", "UMask=0077", "NoNewPrivileges=yes"]
-    {
+    for line in [
+        "Type=notify",
+        "ExecReload=kill -HUP $MAINPID",
+        "StateDirectory=cascade-hsm-bridge",
+        "LimitCORE=0",
+        "UMask=0077",
+        "NoNewPrivileges=yes",
+    ] {
         assert!(SERVICE.lines().any(|there| there == line), "{line}");
     }
     let address = keys::ADDR.default.unwrap();

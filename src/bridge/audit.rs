@@ -1,5 +1,5 @@
-//! The audit trail: who did what with which key of which token, and who was refused. Its lines have a log target of their own,
-//! `cascade_hsm_bridge::audit`, and begin with `audit:`.
+//! The audit trail: who did what with which key of which token, and who was refused. Its lines have a log target of their own and
+//! begin with `audit:`.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -9,14 +9,12 @@ use log::{info, warn};
 use super::Peer;
 use super::auth::Admitted;
 use crate::kmip::Operation;
-
-/// The log target.
-const TARGET: &str = "cascade_hsm_bridge::audit";
+use crate::logging::AUDIT;
 
 /// Something was done that changes what is on a token, or was tried and failed.
 pub(super) fn done(peer: &Peer, client: &Admitted, what: fmt::Arguments<'_>) {
     info!(
-        target: TARGET,
+        target: AUDIT,
         "audit: {}{}: {what} on token '{}'",
         peer.address,
         Who(client.name()),
@@ -26,15 +24,15 @@ pub(super) fn done(peer: &Peer, client: &Admitted, what: fmt::Arguments<'_>) {
 
 /// What becomes of an operation that changes something is not known yet: a line of its own tells, if the module ever does.
 pub(super) fn given_up(peer: &Peer, operation: Operation) {
-    warn!(target: TARGET, "audit: {}: {operation}: the HSM has not answered in time, whether it was done is not known", peer.address);
+    warn!(target: AUDIT, "audit: {}: {operation}: the HSM has not answered in time, whether it was done is not known", peer.address);
 }
 
 /// A login was refused, as were `others` from the address that were not told of.
 pub(super) fn refused(peer: &Peer, why: &str, others: u32) {
     match others {
-        0 => warn!(target: TARGET, "audit: {}: login refused: {why}", peer.address),
+        0 => warn!(target: AUDIT, "audit: {}: login refused: {why}", peer.address),
         others => {
-            warn!(target: TARGET, "audit: {}: login refused, as were {others} others from this address: {why}", peer.address);
+            warn!(target: AUDIT, "audit: {}: login refused, as were {others} others from this address: {why}", peer.address);
         }
     }
 }

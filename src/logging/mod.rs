@@ -131,7 +131,10 @@ impl Log for Front {
 
 fn build(level: LevelFilter, form: Form, out: Box<dyn Write + Send>) -> env_logger::Logger {
     let mut builder = env_logger::Builder::new();
-    builder.filter_level(LevelFilter::Off).filter_module(OURS, level);
+    builder
+        .filter_level(LevelFilter::Off)
+        .filter_module(OURS, level)
+        .filter_module(AUDIT, level.max(LevelFilter::Info));
     if level >= LevelFilter::Debug {
         // Below this level rustls describes whole messages, and messages carry PINs. cryptoki calls what it does not know, such
         // as a vendor's mechanism, an error; what fails is reported by our own layer.
@@ -152,6 +155,9 @@ fn log_panic(info: &std::panic::PanicHookInfo<'_>) {
     let name = thread.name().unwrap_or("without a name");
     log::error!("thread {name} panicked at {place}: {message}\nhint: this is a bug in the bridge, please report it");
 }
+
+/// The log target of the audit trail, which is logged at every level: who wants few messages still wants to know who did what.
+pub const AUDIT: &str = "cascade_hsm_bridge::audit";
 
 /// The log target of everything in this crate.
 const OURS: &str = "cascade_hsm_bridge";
@@ -183,7 +189,9 @@ mod tests {
     fn logged(level: LevelFilter) -> String {
         let out = Shared::default();
         let logger = build(level, Form::Syslog, Box::new(out.clone()));
-        for target in ["cascade_hsm_bridge", "cascade_hsm_bridge::server", "rustls::server", "cryptoki::object", "x"] {
+        for target in
+            ["cascade_hsm_bridge", "cascade_hsm_bridge::server", AUDIT, "rustls::server", "cryptoki::object", "x"]
+        {
             for at in Level::iter() {
                 logger.log(&Record::builder().target(target).level(at).args(format_args!("{target} {at}")).build());
             }
@@ -198,6 +206,16 @@ mod tests {
         assert!(text.contains("cascade_hsm_bridge::server INFO"));
         assert!(!text.contains("DEBUG"));
         assert!(!text.contains(" x ERROR"));
+    }
+
+    #[test]
+    fn logs_the_audit_trail_at_every_level() {
+        for level in LevelFilter::iter().skip(1) {
+            let text = logged(level);
+            assert!(text.contains("cascade_hsm_bridge::audit INFO"), "{level}");
+            assert_eq!(text.contains("cascade_hsm_bridge::audit DEBUG"), level >= LevelFilter::Debug, "{level}");
+            assert_eq!(text.contains("cascade_hsm_bridge::server INFO"), level >= LevelFilter::Info, "{level}");
+        }
     }
 
     #[test]
