@@ -13,8 +13,9 @@ use std::path::Path;
 
 use log::warn;
 
+use crate::bridge::PublicKeys;
 use crate::bridge::access::Clients;
-use crate::config::{self, Judged, Overrides, keys};
+use crate::config::{self, Config, Judged, Overrides, keys};
 use crate::pkcs11::Module;
 use crate::server::tls::{self, Certificate};
 use crate::sys;
@@ -75,11 +76,21 @@ fn open_all(judged: &Judged) -> Vec<String> {
             Err(why) => problems.push(why),
         }
     }
+    if !judged.is_faulty(keys::PUBLIC_KEYS.path) {
+        problems.extend(public_keys(config));
+    }
     if !judged.is_faulty(keys::LIB_PATH.path) {
         let loaded = Module::load(&config.pkcs11.lib_path);
         problems.extend(loaded.err().map(|error| format!("{}: {error}", keys::LIB_PATH.path)));
     }
     problems
+}
+
+/// What cannot be used of the public keys.
+fn public_keys(config: &Config) -> Vec<String> {
+    let Some(directory) = &config.bridge.public_keys else { return Vec::new() };
+    let odd = PublicKeys::load(directory).map_or_else(|why| vec![why], |(_, odd)| odd);
+    odd.iter().map(ToString::to_string).collect()
 }
 
 /// The certificate that is there, none if it is to be made; nothing where the configuration of it is not sound.

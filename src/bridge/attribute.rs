@@ -4,6 +4,7 @@
 use super::der;
 use super::ident;
 use super::object::{Object, algorithm, partner, recommended_curve};
+use super::public_keys::PublicKeys;
 use crate::kmip::{
     HashingAlgorithm, KeyFormatType, LinkType, NameType, Outcome, State, UsageMask, Version, definition, tag,
     write_attribute,
@@ -14,6 +15,7 @@ use crate::ttlv::{Item, Reader, Type, Writer};
 /// What the values of an attribute are read from.
 pub(super) struct Subject<'a> {
     pub(super) token: &'a Token,
+    pub(super) files: &'a PublicKeys,
     pub(super) object: &'a Object,
     pub(super) version: Version,
 }
@@ -94,7 +96,7 @@ const TABLE: &[(&str, Values)] = &[
         Ok(())
     }),
     ("Link", |subject, put| {
-        if let Some((link, linked)) = link(subject.token, subject.object)? {
+        if let Some((link, linked)) = link(subject)? {
             put(&|w, tag| {
                 w.structure(tag, |w| {
                     w.enumeration(tag::LINK_TYPE, link.0);
@@ -196,19 +198,21 @@ fn usage_mask(object: &Object) -> i32 {
     i32::try_from(bits.fold(0, |mask, bit| mask | bit)).unwrap_or(0)
 }
 
-fn link(token: &Token, object: &Object) -> Outcome<Option<(LinkType, String)>> {
+fn link(subject: &Subject<'_>) -> Outcome<Option<(LinkType, String)>> {
+    let Subject { token, files, object, .. } = subject;
     let Some(other) = partner(object.class) else { return Ok(None) };
     let (link, known) = match other {
         Class::PublicKey => (LinkType::PUBLIC_KEY_LINK, object.key.public.is_some()),
         _ => (LinkType::PRIVATE_KEY_LINK, !object.is_stored()),
     };
+    let id = &object.key.id;
     let there = known
-        || match token.key(other, &object.key.id) {
+        || match token.key(other, id) {
             Ok(_) | Err(Error::Ambiguous { .. }) => true,
-            Err(Error::NotFound { .. }) => false,
+            Err(Error::NotFound { .. }) => other == Class::PublicKey && Object::derived(token, files, id)?.is_some(),
             Err(error) => return Err(error.into()),
         };
-    Ok(there.then(|| (link, ident::format(other, &object.key.id))))
+    Ok(there.then(|| (link, ident::format(other, id))))
 }
 
 fn boolean(value: Option<bool>, subject: &Subject<'_>, put: Take<'_>) -> Outcome<()> {

@@ -1,4 +1,4 @@
-//! Unique Identifier <-> CKA_ID and class: upper-case hexadecimal of the CKA_ID, then `_pub` or `_priv`.
+//! Unique Identifier <-> CKA_ID and class: upper-case hexadecimal of the CKA_ID, then `_pub` or `_priv`; without it, the pair.
 #![forbid(unsafe_code)]
 
 use std::fmt::Write;
@@ -39,13 +39,19 @@ impl Identifier {
 
 /// The identifier of the object of `class` with the CKA_ID `id`.
 pub(super) fn format(class: Class, id: &[u8]) -> String {
+    let mut text = bare(id);
+    text.push('_');
+    text.push_str(suffix(class));
+    text
+}
+
+/// The identifier of the pair with the CKA_ID `id`.
+pub(super) fn bare(id: &[u8]) -> String {
     let mut text = String::with_capacity(id.len().saturating_mul(2).saturating_add(5));
     for byte in id {
         // Writing to a String does not fail.
         let _ = write!(text, "{byte:02X}");
     }
-    text.push('_');
-    text.push_str(suffix(class));
     text
 }
 

@@ -6,6 +6,7 @@ mod attribute;
 mod audit;
 mod auth;
 mod der;
+mod dnskey;
 mod hash;
 mod ident;
 mod keyblock;
@@ -13,6 +14,7 @@ mod mechanism;
 mod object;
 mod op;
 mod progress;
+mod public_keys;
 mod reason;
 mod service;
 
@@ -21,4 +23,5 @@ pub use crate::pkcs11::{Overdue, Rescue, on_overdue};
 #[doc(hidden)]
 pub use der::{ecdsa_halves, ecdsa_signature, subject_public_key_info};
 pub use op::{OPERATIONS, Offered};
+pub use public_keys::{Error as PublicKeysError, PublicKeys};
 pub use service::{After, Bridge, Peer, Service, Settings};

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::ident::{self, Identifier};
+use super::public_keys::PublicKeys;
 use crate::kmip::{CryptographicAlgorithm, ObjectType, Outcome, RecommendedCurve};
 use crate::pkcs11::{Class, Curve, Error, Key, KeyKind, Token};
 
@@ -16,13 +17,17 @@ pub(super) struct Object {
     pub(super) key: Arc<Key>,
 }
 
-/// Which object a bare CKA_ID means.
+/// Which object a bare CKA_ID means: it names a pair, and each operation means what of the pair it can do something with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Bare {
-    /// The public key, stored or derived: what every operation but Sign takes.
+    /// The public key, stored or derived: Get and Signature Verify.
     Public,
-    /// The private key: Sign has no use for another.
+    /// The private key: Sign.
     Private,
+    /// The public key object, else the private key: what has attributes to be read and a name to be changed.
+    Stored,
+    /// The private key, else the public one: what Activate and Revoke are about, since that signs.
+    Live,
 }
 
 impl Object {
@@ -30,21 +35,48 @@ impl Object {
     ///
     /// # Errors
     /// Item Not Found, or what the token answers.
-    pub(super) fn find(token: &Token, text: &str, bare: Bare) -> Outcome<Self> {
+    pub(super) fn find(token: &Token, files: &PublicKeys, text: &str, bare: Bare) -> Outcome<Self> {
         let Identifier { id, class } = Identifier::parse(text)?;
-        let class = class.unwrap_or(match bare {
-            Bare::Public => Class::PublicKey,
-            Bare::Private => Class::PrivateKey,
-        });
-        match token.key(class, &id) {
-            Ok(key) => Ok(Self { class, key }),
-            // OpenDNSSEC deletes the public object; some tokens never keep one.
-            Err(Error::NotFound { .. }) if class == Class::PublicKey => {
-                let key = token.key(Class::PrivateKey, &id)?;
-                if key.public.is_some() { Ok(Self { class, key }) } else { Err(ident::no_such_object()) }
+        let first = |classes: [Class; 2]| {
+            let [wanted, other] = classes;
+            match stored(token, wanted, &id)? {
+                Some(object) => Ok(object),
+                None => stored(token, other, &id)?.ok_or_else(ident::no_such_object),
             }
-            Err(error) => Err(error.into()),
+        };
+        match (class, bare) {
+            (Some(class), _) => Self::of_class(token, files, class, &id),
+            (None, Bare::Public) => Self::of_class(token, files, Class::PublicKey, &id),
+            (None, Bare::Private) => Self::of_class(token, files, Class::PrivateKey, &id),
+            (None, Bare::Stored) => first([Class::PublicKey, Class::PrivateKey]),
+            (None, Bare::Live) => first([Class::PrivateKey, Class::PublicKey]),
         }
+    }
+
+    /// The object of `class` with the CKA_ID `id`.
+    ///
+    /// # Errors
+    /// As [`Self::find`].
+    pub(super) fn of_class(token: &Token, files: &PublicKeys, class: Class, id: &[u8]) -> Outcome<Self> {
+        let found = match (stored(token, class, id)?, class) {
+            (None, Class::PublicKey) => Self::derived(token, files, id)?,
+            (found, _) => found,
+        };
+        found.ok_or_else(ident::no_such_object)
+    }
+
+    /// The public half of a private key whose token keeps no object of it: OpenDNSSEC deletes that, some tokens never make it. It
+    /// is what the private key tells, else what a file does.
+    ///
+    /// # Errors
+    /// What the token answers.
+    pub(super) fn derived(token: &Token, files: &PublicKeys, id: &[u8]) -> Outcome<Option<Self>> {
+        let Some(Self { key, .. }) = stored(token, Class::PrivateKey, id)? else { return Ok(None) };
+        if key.public.is_some() {
+            return Ok(Some(Self { class: Class::PublicKey, key }));
+        }
+        let public = files.public_half(token, &key)?;
+        Ok(public.map(|public| Self { class: Class::PublicKey, key: token.learn_public(&key, public) }))
     }
 
     /// The identifier in its one spelling.
@@ -60,6 +92,15 @@ impl Object {
     /// KMIP's word for the class.
     pub(super) fn object_type(&self) -> ObjectType {
         object_type(self.class)
+    }
+}
+
+/// The object that the token itself has.
+pub(super) fn stored(token: &Token, class: Class, id: &[u8]) -> Outcome<Option<Object>> {
+    match token.key(class, id) {
+        Ok(key) => Ok(Some(Object { class, key })),
+        Err(Error::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 

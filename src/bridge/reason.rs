@@ -11,9 +11,11 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match &error {
             Error::NotFound { .. } => ident::no_such_object(),
-            Error::Ambiguous { .. } => Self::new(
+            Error::Ambiguous { class } => Self::new(
                 ResultReason::ILLEGAL_OPERATION,
-                "several objects on the token have this identifier: give each a CKA_ID of its own",
+                format!(
+                    "several {class} objects on the token have this CKA_ID, none is guessed: give each one of its own"
+                ),
             ),
             Error::NoSession => Self::new(ResultReason::GENERAL_FAILURE, "no session of the token became free in time"),
             Error::Closed => Self::new(ResultReason::GENERAL_FAILURE, "the server is stopping"),

@@ -2,7 +2,8 @@
 #![forbid(unsafe_code)]
 
 use std::net::SocketAddr;
-use std::sync::OnceLock;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use log::{debug, trace};
@@ -12,6 +13,7 @@ use super::audit;
 use super::object::Departed;
 use super::op::{self, Context};
 use super::progress::Progress;
+use super::public_keys::PublicKeys;
 use crate::kmip::{
     Continuation, Failure, Rejected, Request, RequestHeader, Response, ResultReason, Version, stated_version,
 };
@@ -81,6 +83,8 @@ pub struct Settings {
     pub max_batch_items: usize,
     /// Bytes of a response message, also where the client would take more.
     pub max_response_size: usize,
+    /// The directory with public keys that tokens do not tell.
+    pub public_keys: Option<PathBuf>,
 }
 
 impl Settings {
@@ -99,6 +103,7 @@ impl Default for Settings {
             id_length: Self::DEFAULT_ID_LENGTH,
             max_batch_items: Self::DEFAULT_MAX_BATCH_ITEMS,
             max_response_size: Self::DEFAULT_MAX_RESPONSE_SIZE,
+            public_keys: None,
         }
     }
 }
@@ -109,17 +114,28 @@ pub struct Bridge {
     pub(super) settings: Settings,
     pub(super) departed: Departed,
     pub(super) access: Access,
+    public_keys: RwLock<Arc<PublicKeys>>,
 }
 
 impl Bridge {
     /// Translates for `tokens`.
     pub fn new(tokens: Tokens, settings: Settings) -> Self {
-        Self { tokens, settings, departed: Departed::default(), access: Access::new() }
+        let public_keys = RwLock::default();
+        Self { tokens, settings, departed: Departed::default(), access: Access::new(), public_keys }
     }
 
     /// Judges clients by `clients` from now on; those that are connected are judged anew with their next request.
     pub fn admit_clients(&self, clients: Clients) {
         self.access.replace_clients(clients);
+    }
+
+    /// Looks for public keys that a token does not tell in these files from now on.
+    pub fn look_for_public_keys_in(&self, files: PublicKeys) {
+        *self.public_keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(files);
+    }
+
+    pub(super) fn public_keys(&self) -> Arc<PublicKeys> {
+        Arc::clone(&self.public_keys.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The tokens, for what has to be done with them at the end.

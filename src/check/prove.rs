@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use super::report::{Line, Report, Verdict};
 use super::{module, places, tokens};
+use crate::bridge::PublicKeys;
 use crate::config::{self, Config, Judged, Overrides, keys};
 use crate::console::{self, Questions, Visit};
 use crate::pkcs11::{Module, Tokens};
@@ -56,6 +57,9 @@ fn look(path: &Path, overrides: &Overrides, questions: &Questions, report: &mut 
     if !become_user(config, report) || judged.is_faulty(keys::LIB_PATH.path) {
         return;
     }
+    if let Some(directory) = &config.bridge.public_keys {
+        public_keys(directory, report);
+    }
     let visit = match visit {
         Ok(visit) => visit,
         Err(error) => return report.say(Line::fail("secrets", error)),
@@ -79,6 +83,18 @@ fn configuration(judged: &Judged, report: &mut Report<'_>) {
     }
     if judged.problems.is_empty() {
         report.say(Line::ok("configuration", judged.path.display()));
+    }
+}
+
+fn public_keys(directory: &Path, report: &mut Report<'_>) {
+    match PublicKeys::load(directory) {
+        Ok((keys, odd)) => {
+            for why in odd {
+                report.say(Line::warn("public keys", why).hint("the bridge goes on without this file"));
+            }
+            report.say(Line::ok("public keys", format!("{} in {}", keys.len(), directory.display())));
+        }
+        Err(why) => report.say(Line::fail("public keys", why)),
     }
 }
 

@@ -81,6 +81,8 @@ pub const SESSION_TIMEOUT: Number = seconds("pkcs11.session-timeout", 10, 1, 360
 pub const CALL_TIMEOUT: Number = seconds("pkcs11.call-timeout", 20, 1, 3600);
 /// The length of a new key's CKA_ID.
 pub const ID_LENGTH: Number = Number { unit: Unit::Bytes, ..plain("pkcs11.id-length", 20, 1, 64) };
+/// Where public keys are that tokens do not tell.
+pub const PUBLIC_KEYS: Text = Text { path: "pkcs11.public-keys", default: None };
 
 /// Where to listen.
 pub const ADDR: Text = Text { path: "server.addr", default: Some("127.0.0.1:5696") };
@@ -222,6 +224,7 @@ pub fn all() -> Vec<Key> {
         SESSION_TIMEOUT.key(),
         CALL_TIMEOUT.key(),
         ID_LENGTH.key(),
+        PUBLIC_KEYS.key(),
         ADDR.key(),
         MAX_CONNECTIONS.key(),
         MAX_CONNECTIONS_PER_PEER.key(),

@@ -167,6 +167,7 @@ pub fn judge(path: &Path, text: &str, overrides: &Overrides, state_directory: Op
             id_length: w.size(&keys::ID_LENGTH),
             max_batch_items: w.size(&keys::MAX_BATCH_ITEMS),
             max_response_size: w.size(&keys::MAX_RESPONSE_SIZE),
+            public_keys: w.path(&keys::PUBLIC_KEYS),
         },
         daemon: Daemon {
             daemonize: w.flag(&keys::DAEMONIZE) || overrides.daemonize,

@@ -18,8 +18,8 @@ use std::sync::{Arc, Mutex};
 
 use log::{debug, error, info, warn};
 
-use crate::bridge::Bridge;
 use crate::bridge::access::Clients;
+use crate::bridge::{Bridge, PublicKeys};
 use crate::config::{self, Config, Overrides, keys};
 use crate::logging::{self, Target};
 use crate::pkcs11::{Module, Tokens};
@@ -93,10 +93,12 @@ fn serve(path: &Path, overrides: &Overrides, audience: &mut Audience) -> Result<
         None => tls::load(&config.tls, &addresses)?,
     };
     log_certificate(&tls.certificate);
+    let public_keys = public_keys(&config)?;
     let tokens = load_module(&config)?;
 
     let bridge = Arc::new(Bridge::new(tokens, config.bridge.clone()));
     bridge.admit_clients(clients);
+    bridge.look_for_public_keys_in(public_keys);
     let failed = Arc::new(AtomicBool::new(false));
     let server = stop_on_failure(server, &failed);
     let running = server.run(Arc::clone(&tls.config), Arc::<Bridge>::clone(&bridge))?;
@@ -133,6 +135,17 @@ fn serve(path: &Path, overrides: &Overrides, audience: &mut Audience) -> Result<
 fn clients(config: &Config) -> Result<Clients, Failure> {
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY");
     Ok(Clients::load(&config.access, credentials.as_deref().map(Path::new))?)
+}
+
+/// The public keys of the configured directory. A file that cannot be used keeps nobody from the keys that do not need it.
+fn public_keys(config: &Config) -> Result<PublicKeys, Failure> {
+    let Some(directory) = &config.bridge.public_keys else { return Ok(PublicKeys::default()) };
+    let (keys, odd) = PublicKeys::load(directory)?;
+    for why in odd {
+        warn!("{why}");
+    }
+    info!("public keys in {}: {}", directory.display(), keys.len());
+    Ok(keys)
 }
 
 fn configuration(path: &Path, overrides: &Overrides) -> Result<Config, Failure> {

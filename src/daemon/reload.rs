@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use log::{debug, error, info};
 
-use super::{clients, log_certificate};
+use super::{clients, log_certificate, public_keys};
 use crate::bridge::Bridge;
 use crate::config::Config;
 use crate::logging;
@@ -29,7 +29,7 @@ pub(super) struct Reload<'a> {
 }
 
 impl Reload<'_> {
-    /// Reads certificates, keys, lists of revoked certificates, passwords and PINs anew, and opens the log file anew.
+    /// Reads certificates, keys, lists of revoked certificates, passwords, PINs and public keys anew, and opens the log file anew.
     pub(super) fn run(&self) {
         if let Err(why) = logging::switch(&self.config.log, None) {
             error!("HUP: {why}\nhint: messages go where they went");
@@ -45,6 +45,10 @@ impl Reload<'_> {
         match clients(self.config) {
             Ok(clients) => self.bridge.admit_clients(clients),
             Err(super::Failure(why)) => error!("HUP: {why}\nhint: the passwords and PINs that were in force stay so"),
+        }
+        match public_keys(self.config) {
+            Ok(files) => self.bridge.look_for_public_keys_in(files),
+            Err(super::Failure(why)) => error!("HUP: {why}\nhint: the public keys that were found before stay so"),
         }
         self.bridge.tokens().reconsider_pins();
         info!("HUP: done; for a changed configuration, restart the bridge");

@@ -155,6 +155,14 @@ impl Keys {
         }
     }
 
+    /// Puts `new` in the place of `old`, if that is still what is known.
+    pub(super) fn replace(&self, old: &Arc<Key>, new: &Arc<Key>) {
+        let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if state.keys.of(old.class).get(&old.id).is_some_and(|known| Arc::ptr_eq(known, old)) {
+            state.keys.insert(new.class, &new.id, Arc::clone(new));
+        }
+    }
+
     pub(super) fn forget(&self, id: &[u8]) {
         let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
         state.keys.remove(id);
@@ -203,6 +211,20 @@ mod tests {
         keys.forget(b"a");
         keys.remember(generation, &key(Class::PublicKey, b"a"));
         assert_eq!(keys.known(Class::PublicKey, b"a"), None);
+    }
+
+    #[test]
+    fn what_is_learnt_of_a_key_that_was_forgotten_is_not_remembered() {
+        let keys = Keys::default();
+        let old = key(Class::PrivateKey, b"a");
+        let new = Arc::new(Key { kind: KeyKind::Rsa { bits: 2048 }, ..Key::clone(&old) });
+        keys.replace(&old, &new);
+        assert_eq!(keys.known(Class::PrivateKey, b"a"), None);
+        keys.remember(keys.generation(), &old);
+        keys.replace(&old, &new);
+        assert_eq!(keys.known(Class::PrivateKey, b"a"), Some(Arc::clone(&new)));
+        keys.replace(&old, &old);
+        assert_eq!(keys.known(Class::PrivateKey, b"a"), Some(new));
     }
 
     #[test]

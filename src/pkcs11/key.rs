@@ -104,8 +104,16 @@ const EC_PUBLIC_KEY: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
 const RSA_ENCRYPTION: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
 
 impl PublicKey {
+    /// Algorithm and size.
+    pub fn kind(&self) -> KeyKind {
+        match self {
+            Self::Rsa { modulus, .. } => KeyKind::Rsa { bits: bit_len(modulus) },
+            Self::Ec { curve, .. } => KeyKind::Ec(*curve),
+        }
+    }
+
     /// An RSA key of these two numbers; `None` if either is zero.
-    pub(super) fn rsa(modulus: &[u8], exponent: &[u8]) -> Option<Self> {
+    pub fn rsa(modulus: &[u8], exponent: &[u8]) -> Option<Self> {
         let (modulus, exponent) = (unsigned(modulus), unsigned(exponent));
         let there = !modulus.is_empty() && !exponent.is_empty();
         there.then(|| Self::Rsa { modulus: modulus.to_vec(), exponent: exponent.to_vec() })

@@ -8,6 +8,7 @@ use cryptoki::session::Session;
 
 use super::curve::Curve;
 use super::error::Error;
+use super::fault::Fault;
 use super::key::{Class, Filter, Key, KeyKind, Listed, PublicKey, Usage, bit_len};
 
 /// Handles asked for at once while listing, where a remote module pays a round trip for each batch.
@@ -215,7 +216,8 @@ fn info(session: &Session, object: ObjectHandle) -> Result<Option<PublicKey>, Er
     })
 }
 
-/// The objects that `filter` lets through. One that cannot be read is left out with a warning, unless none can.
+/// The objects that `filter` lets through. One that cannot be read is left out with a warning. If none can, and it is not the
+/// objects that are odd but the token that fails, that is an error.
 pub(super) fn list(session: &Session, filter: &Filter<'_>) -> Result<Vec<Listed>, Error> {
     let mut listed = Vec::new();
     let mut failure = None;
@@ -243,7 +245,7 @@ pub(super) fn list(session: &Session, filter: &Filter<'_>) -> Result<Vec<Listed>
         }
     }
     match failure {
-        Some(error) if listed.is_empty() => Err(error),
+        Some(error) if listed.is_empty() && error.fault() != Fault::Request => Err(error),
         _ => Ok(listed),
     }
 }

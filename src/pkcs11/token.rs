@@ -19,7 +19,7 @@ use super::error::Error;
 use super::gate::Gate;
 use super::generate::Learnt;
 use super::health::Health;
-use super::key::{Class, Filter, Hex, Key, Listed};
+use super::key::{Class, Filter, Hex, Key, Listed, PublicKey};
 use super::mechanisms::Mechanisms;
 use super::module::{Inside, Library};
 use super::object;
@@ -141,6 +141,14 @@ impl Token {
         let key = Arc::new(key);
         self.keys.remember(generation, &key);
         Ok(key)
+    }
+
+    /// Remembers the other half of a private key, of which the token itself says nothing.
+    pub fn learn_public(&self, key: &Arc<Key>, public: PublicKey) -> Arc<Key> {
+        let kind = public.kind();
+        let learnt = Arc::new(Key { kind, public: Some(public), ..Key::clone(key) });
+        self.keys.replace(key, &learnt);
+        learnt
     }
 
     /// The label of an object; `None` if it is empty.

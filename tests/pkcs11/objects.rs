@@ -3,10 +3,10 @@
 use std::sync::Barrier;
 use std::thread;
 
-use cascade_hsm_bridge::pkcs11::{Class, Curve, Error, Filter, KeyKind};
+use cascade_hsm_bridge::pkcs11::{Class, Curve, Error, Filter, KeyKind, Listed};
 use cryptoki::mechanism::Mechanism;
 
-use crate::bench::{PIN, admit, eddsa, make, on_softhsm, sha256};
+use crate::bench::{PIN, admit, eddsa, make, on_faulty, on_softhsm, sha256};
 
 #[test]
 fn renames_lists_and_destroys() {
@@ -127,5 +127,31 @@ fn a_private_key_tells_its_public_key_where_the_token_shows_it() {
             assert_eq!(private.kind, kind);
             assert_eq!(private.public, pair.public.public.clone().filter(|_| shown));
         }
+    });
+}
+
+#[test]
+fn an_object_that_shows_nothing_hides_no_other() {
+    on_faulty("objects::an_object_that_shows_nothing_hides_no_other", |bench| {
+        let tokens = bench.tokens();
+        let token = admit(&tokens, "one", PIN).unwrap();
+        let pair = make(&token, KeyKind::Ec(Curve::P256)).unwrap();
+        let list = || token.list(&Filter::default());
+        let hidden = |class: &str, rv: &str| {
+            let what = "attribute = [\"CKA_ID\", \"CKA_LABEL\", \"CKA_KEY_TYPE\"]";
+            format!("[[attribute]]\n{what}\nclass = {class:?}\nwhole = true\nrv = {rv:?}\n")
+        };
+        let shown = |listed: Vec<Listed>| listed.into_iter().filter(|object| !object.id.is_empty()).collect::<Vec<_>>();
+        for rv in ["CKR_ATTRIBUTE_SENSITIVE", "CKR_ATTRIBUTE_TYPE_INVALID", "CKR_FUNCTION_REJECTED"] {
+            bench.play(&hidden("CKO_PRIVATE_KEY", rv));
+            let listed = shown(list().unwrap());
+            assert_eq!((listed.len(), &listed[0].id), (1, &pair.public.id), "{rv}");
+        }
+        // Where all objects are odd there is nothing to list; where the token fails, that is what is to be said.
+        let both = |rv| [hidden("CKO_PRIVATE_KEY", rv), hidden("CKO_PUBLIC_KEY", rv)].concat();
+        bench.play(&both("CKR_FUNCTION_REJECTED"));
+        assert_eq!(list(), Ok(Vec::new()));
+        bench.play(&both("CKR_FUNCTION_FAILED"));
+        assert_eq!(list().unwrap_err().rv(), Some(cryptoki::error::RvError::FunctionFailed));
     });
 }

@@ -10,6 +10,7 @@ pub mod faulty;
 pub mod key;
 pub mod message;
 pub mod openssl;
+pub mod others;
 pub mod scratch;
 pub mod spy;
 pub mod tags;

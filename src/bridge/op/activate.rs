@@ -10,7 +10,7 @@ use crate::ttlv::{Item, Writer};
 pub(super) fn handle(context: &mut Context<'_>, payload: &Item<'_>, w: &mut Writer<'_>) -> Outcome<()> {
     let [identifier] = read_fields(payload, &[optional(tag::UNIQUE_IDENTIFIER)], context.stated)?;
     let token = context.token()?;
-    let object = context.object(&token, identifier, Bare::Public)?;
+    let object = context.object(&token, identifier, Bare::Live)?;
     w.text(tag::UNIQUE_IDENTIFIER, &object.identifier());
     Ok(())
 }

@@ -1,10 +1,12 @@
 //! Destroy (KMIP 1.2, section 4.21). Clients destroy Active keys without revoking them first, the private half and then the public
 //! one: both have to succeed, also on a token that keeps the two as one object.
+//!
+//! A bare CKA_ID names the pair, so the pair is destroyed: to answer Success and leave the private key where it was would be the one
+//! wrong thing to do.
 #![forbid(unsafe_code)]
 
-use super::super::ident::Identifier;
-use super::super::object::{Bare, Object};
-use super::super::{Bridge, ident};
+use super::super::ident::{self, Identifier};
+use super::super::object::{Bare, Object, stored};
 use super::Context;
 use crate::kmip::{Outcome, ResultReason, optional, read_fields, tag};
 use crate::pkcs11::{Class, Error, Token};
@@ -13,28 +15,72 @@ use crate::ttlv::{Item, Writer};
 pub(super) fn handle(context: &mut Context<'_>, payload: &Item<'_>, w: &mut Writer<'_>) -> Outcome<()> {
     let [named] = read_fields(payload, &[optional(tag::UNIQUE_IDENTIFIER)], context.stated)?;
     let token = context.token()?;
-    let bridge = context.bridge;
-    let identifier = match context.object(&token, named, Bare::Public) {
-        Ok(object) => {
-            destroy(bridge, &token, &object)?;
-            let identifier = object.identifier();
-            context.audit(format_args!("destroyed {identifier}"));
-            identifier
-        }
-        Err(failure) => {
-            let gone = named
-                .filter(|_| failure.reason == ResultReason::ITEM_NOT_FOUND)
-                .and_then(|named| Identifier::parse(named.text().ok()?).ok())
-                .filter(|gone| gone.class != Some(Class::PrivateKey) && bridge.departed.take(&token, &gone.id));
-            let id = gone.ok_or(failure)?.id;
-            ident::format(Class::PublicKey, &id)
-        }
+    let parsed = named.and_then(|named| Identifier::parse(named.text().ok()?).ok());
+    let identifier = match parsed {
+        Some(Identifier { id, class: None }) => pair(context, &token, &id)?,
+        parsed => half(context, &token, named, parsed)?,
     };
     w.text(tag::UNIQUE_IDENTIFIER, &identifier);
     Ok(())
 }
 
-fn destroy(bridge: &Bridge, token: &Token, object: &Object) -> Outcome<()> {
+fn half(
+    context: &mut Context<'_>,
+    token: &Token,
+    named: Option<Item<'_>>,
+    parsed: Option<Identifier>,
+) -> Outcome<String> {
+    match context.object(token, named, Bare::Public) {
+        Ok(object) => {
+            destroy(context, token, &object)?;
+            let identifier = object.identifier();
+            context.audit(format_args!("destroyed {identifier}"));
+            Ok(identifier)
+        }
+        Err(failure) => {
+            let gone = parsed
+                .filter(|gone| failure.reason == ResultReason::ITEM_NOT_FOUND && gone.class == Some(Class::PublicKey))
+                .filter(|gone| context.bridge.departed.take(token, &gone.id));
+            let id = gone.ok_or(failure)?.id;
+            Ok(ident::format(Class::PublicKey, &id))
+        }
+    }
+}
+
+/// Destroys both halves, the private one first: what is left if that goes wrong can sign nothing.
+fn pair(context: &mut Context<'_>, token: &Token, id: &[u8]) -> Outcome<String> {
+    let mut halves = Vec::new();
+    // All of them are looked at before any is destroyed.
+    for class in [Class::PrivateKey, Class::PublicKey] {
+        if let Some(object) = stored(token, class, id)? {
+            if !context.is_theirs(token, &object)? {
+                return Err(ident::no_such_object());
+            }
+            halves.push(object);
+        }
+    }
+    let identifier = ident::bare(id);
+    if halves.is_empty() {
+        // Who knows only the bare identifier asks once for each half.
+        let is_gone = context.bridge.departed.take(token, id);
+        return if is_gone { Ok(identifier) } else { Err(ident::no_such_object()) };
+    }
+    let was_pair = halves.iter().any(|object| object.class == Class::PrivateKey);
+    for object in halves {
+        match token.destroy(object.class, id) {
+            // With the private half.
+            Err(Error::NotFound { .. }) if was_pair && object.class == Class::PublicKey => {}
+            destroyed => destroyed?,
+        }
+        context.audit(format_args!("destroyed {}", object.identifier()));
+    }
+    if was_pair {
+        context.bridge.departed.note(token, id);
+    }
+    Ok(identifier)
+}
+
+fn destroy(context: &Context<'_>, token: &Token, object: &Object) -> Outcome<()> {
     let id = &object.key.id;
     // A public half that only the private key tells has nothing of its own to destroy, and goes when that goes.
     if !object.is_stored() {
@@ -43,7 +89,7 @@ fn destroy(bridge: &Bridge, token: &Token, object: &Object) -> Outcome<()> {
     let had_public = object.class == Class::PrivateKey && (object.key.public.is_some() || is_there(token, id)?);
     token.destroy(object.class, id)?;
     if had_public && !is_there(token, id)? {
-        bridge.departed.note(token, id);
+        context.bridge.departed.note(token, id);
     }
     Ok(())
 }

@@ -19,8 +19,9 @@ pub(super) fn handle(context: &mut Context<'_>, payload: &Item<'_>, w: &mut Writ
         return Err(Failure::invalid_message(format!("Attribute Name '{}' is there twice", printable(twice))));
     }
     let token = context.token()?;
-    let object = context.object(&token, identifier, Bare::Public)?;
-    let subject = Subject { token: &token, object: &object, version: context.version };
+    let object = context.object(&token, identifier, Bare::Stored)?;
+    let files = context.bridge.public_keys();
+    let subject = Subject { token: &token, files: &files, object: &object, version: context.version };
     w.text(tag::UNIQUE_IDENTIFIER, &object.identifier());
     if names.is_empty() {
         return attribute::write_all(w, &subject);

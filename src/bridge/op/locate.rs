@@ -1,18 +1,22 @@
 //! Locate (KMIP 1.2, section 4.9): the token is searched by what CKA_* can tell, the rest is compared here.
 #![forbid(unsafe_code)]
 
-use log::{debug, warn};
+use std::collections::HashSet;
+use std::fmt::Display;
+
+use log::warn;
 
 use super::super::attribute::{self, Subject};
 use super::super::ident::Identifier;
 use super::super::object::Object;
+use super::super::public_keys::PublicKeys;
 use super::Context;
 use super::create_key_pair::printable;
 use crate::kmip::{
     Attribute, Failure, Field, ObjectType, Outcome, StorageStatusMask, Version, definition, optional, read_fields,
     repeated, same_tag, tag,
 };
-use crate::pkcs11::{Class, Error, Filter, Token};
+use crate::pkcs11::{Class, Error, Filter, Listed, Token};
 use crate::ttlv::{Item, Writer};
 
 const TABLE: [Field; 5] = [
@@ -110,35 +114,75 @@ fn search(context: &mut Context<'_>, token: &Token, wanted: &[Attribute<'_>]) ->
         Some(Ok(identifier)) => Some(identifier),
         None => None,
     };
-    let classes = [Class::PublicKey, Class::PrivateKey].into_iter();
-    for class in classes.filter(|class| may_be(*class, wanted, id.as_ref())) {
-        let label = by_name(wanted)?;
+    let files = context.bridge.public_keys();
+    let label = by_name(wanted)?;
+    let may_be = |class| may_be(class, wanted, id.as_ref());
+    let mut objects = Vec::new();
+    let list = |class| {
         let filter = Filter { class: Some(class), id: id.as_ref().map(|id| &*id.id), label, ..Filter::default() };
-        for listed in token.list(&filter)? {
-            if listed.id.is_empty() {
-                debug!("a {class} without CKA_ID on token '{}' is left out", token.info().label);
-                continue;
+        keys(token, class, &filter)
+    };
+    // A public half without an object of its own has no name either.
+    let with_derived = may_be(Class::PublicKey) && label.is_none();
+    if may_be(Class::PublicKey) {
+        objects.extend(list(Class::PublicKey)?);
+    }
+    if may_be(Class::PrivateKey) || with_derived {
+        let private = list(Class::PrivateKey)?;
+        if with_derived {
+            let stored: HashSet<Vec<u8>> = objects.iter().map(|object| object.key.id.clone()).collect();
+            for Object { key, .. } in private.iter().filter(|object| !stored.contains(&object.key.id)) {
+                // Several public keys have its CKA_ID, or it is gone: neither is one more to be found.
+                objects.extend(of_private(token, &files, &key.id)?);
             }
-            let object = match token.key(class, &listed.id) {
-                Ok(key) => Object { class, key },
-                // Gone since, one of several that cannot be told apart, or odd: no other object is hidden by it.
-                Err(error @ (Error::NotFound { .. } | Error::Ambiguous { .. } | Error::Unsupported(_))) => {
-                    warn!("a {class} on token '{}' is left out: {error}", token.info().label);
-                    continue;
-                }
-                Err(error) => return Err(error.into()),
-            };
-            let subject = Subject { token, object: &object, version: context.version };
-            let mut all = true;
-            for wanted in wanted {
-                all = all && attribute::matches(&subject, wanted.name, &wanted.value)?;
-            }
-            if all && context.is_theirs(token, &object)? {
-                found.push(object.identifier());
-            }
+        }
+        if may_be(Class::PrivateKey) {
+            objects.extend(private);
+        }
+    }
+    for object in objects {
+        let subject = Subject { token, files: &files, object: &object, version: context.version };
+        let mut all = true;
+        for wanted in wanted {
+            all = all && attribute::matches(&subject, wanted.name, &wanted.value)?;
+        }
+        if all && context.is_theirs(token, &object)? {
+            found.push(object.identifier());
         }
     }
     Ok(found)
+}
+
+/// The public half of a private key, if the token has no object of it.
+fn of_private(token: &Token, files: &PublicKeys, id: &[u8]) -> Outcome<Option<Object>> {
+    match token.key(Class::PublicKey, id) {
+        Err(Error::NotFound { .. }) => Object::derived(token, files, id),
+        _ => Ok(None),
+    }
+}
+
+/// The objects of a class. One that cannot be named or understood hides no other.
+fn keys(token: &Token, class: Class, filter: &Filter<'_>) -> Outcome<Vec<Object>> {
+    let mut objects = Vec::new();
+    let left_out = |listed: &Listed, why: &dyn Display| {
+        let name = listed.label.as_deref().unwrap_or_default().escape_debug();
+        warn!("a {class} '{name}' on token {} is left out: {why}", token.info().name());
+    };
+    for listed in token.list(filter)? {
+        if listed.id.is_empty() {
+            left_out(&listed, &"it has no CKA_ID");
+            continue;
+        }
+        match token.key(class, &listed.id) {
+            Ok(key) => objects.push(Object { class, key }),
+            // Gone since, one of several that cannot be told apart, or odd.
+            Err(error @ (Error::NotFound { .. } | Error::Ambiguous { .. } | Error::Unsupported(_))) => {
+                left_out(&listed, &error);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(objects)
 }
 
 /// The identifier that is asked for, `Err` if it can be no object's.

@@ -181,7 +181,7 @@ impl<'a> Context<'a> {
                 Failure::not_found("no Unique Identifier, and no earlier item of the batch that left one")
             })?,
         };
-        let object = Object::find(token, text, bare)?;
+        let object = Object::find(token, &self.bridge.public_keys(), text, bare)?;
         // What is not the client's is not there, so that it does not learn what others have.
         if self.is_theirs(token, &object)? { Ok(object) } else { Err(ident::no_such_object()) }
     }

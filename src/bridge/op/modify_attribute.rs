@@ -32,7 +32,7 @@ pub(super) fn handle(context: &mut Context<'_>, payload: &Item<'_>, w: &mut Writ
     };
     let attribute = Attribute::decode(&item, context.stated)?;
     let token = context.token()?;
-    let object = context.object(&token, identifier, Bare::Public)?;
+    let object = context.object(&token, identifier, Bare::Stored)?;
     match attribute.name {
         "Name" => {}
         name if READ_ONLY.contains(&name) => {

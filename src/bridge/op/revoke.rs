@@ -20,7 +20,7 @@ pub(super) fn handle(context: &mut Context<'_>, payload: &Item<'_>, w: &mut Writ
     let code =
         reason.map(|reason| reason_code(&reason, context)).transpose()?.unwrap_or(RevocationReasonCode::UNSPECIFIED);
     let token = context.token()?;
-    let object = context.object(&token, identifier, Bare::Public)?;
+    let object = context.object(&token, identifier, Bare::Live)?;
     let identifier = object.identifier();
     context.audit(format_args!("revoked {identifier} ({code})"));
     w.text(tag::UNIQUE_IDENTIFIER, &identifier);
