@@ -179,12 +179,24 @@ fn locate_finds_by_every_criterion() {
     finds(&mut client, vec![], &pairs.map(|pair| [&pair.private, &pair.public]).concat());
     finds(&mut client, vec![name_attribute("rsa-pri")], &[&rsa.private]);
     finds(&mut client, vec![identified(&p256.public)], &[&p256.public]);
+    finds(&mut client, vec![identified(&p256.public.to_lowercase())], &[&p256.public]);
+    let bare = p256.public.strip_suffix("_pub").unwrap();
+    finds(&mut client, vec![identified(bare)], &[&p256.private, &p256.public]);
+    finds(&mut client, vec![identified(&p256.public), identified(&p384.public)], &[]);
+    finds(&mut client, vec![identified(&p256.public), object(object_type::PRIVATE_KEY)], &[]);
+    finds(&mut client, vec![identified("nobody")], &[]);
     finds(&mut client, vec![object(object_type::PRIVATE_KEY)], &pairs.map(|pair| &pair.private));
     finds(&mut client, vec![of(algorithm::ECDSA), long(256)], &[&p256.private, &p256.public]);
     finds(&mut client, vec![object(object_type::PUBLIC_KEY), of(algorithm::RSA)], &[&rsa.public]);
     finds(&mut client, vec![linked(link::PUBLIC_KEY, &p384.public)], &[&p384.private]);
     finds(&mut client, vec![linked(link::PRIVATE_KEY, &p384.private)], &[&p384.public]);
     finds(&mut client, vec![name_attribute("rsa-pri"), object(object_type::PUBLIC_KEY)], &[]);
+    // One value of an attribute and another one are asked for: no object has both.
+    finds(&mut client, vec![name_attribute("rsa-pri"), name_attribute("p256-pri")], &[]);
+    finds(&mut client, vec![object(object_type::PUBLIC_KEY), object(object_type::PRIVATE_KEY)], &[]);
+    let may = |mask| attribute("Cryptographic Usage Mask", Value::Integer(mask));
+    finds(&mut client, vec![may(usage::VERIFY), long(384)], &[&p384.public]);
+    finds(&mut client, vec![may(usage::SIGN | usage::VERIFY)], &[]);
     finds(&mut client, vec![name_attribute("nobody")], &[]);
     finds(&mut client, vec![long(4096)], &[]);
 

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::der;
-use super::ident;
+use super::ident::{self, Identifier};
 use super::object::{Object, algorithm, partner, recommended_curve};
 use super::public_keys::PublicKeys;
 use crate::kmip::{
@@ -140,7 +140,7 @@ pub(super) fn names(subject: &Subject<'_>) -> Outcome<Vec<&'static str>> {
 }
 
 /// Whether the object has an attribute `name` with the value that Locate asks for: the same, or a structure of which the
-/// fields that are asked for are the same, or a usage mask that has every bit that is asked for.
+/// fields that are asked for are the same, or a usage mask that has every bit that is asked for, or an identifier in another spelling.
 pub(super) fn matches(subject: &Subject<'_>, name: &str, wanted: &Item<'_>) -> Outcome<bool> {
     let Some((name, values)) = TABLE.iter().find(|(known, _)| *known == name) else {
         return Ok(false);
@@ -148,6 +148,11 @@ pub(super) fn matches(subject: &Subject<'_>, name: &str, wanted: &Item<'_>) -> O
     if *name == "Cryptographic Usage Mask" {
         let bits = wanted.integer()?;
         return Ok(usage_mask(subject.object) & bits == bits);
+    }
+    if *name == "Unique Identifier" {
+        let asked = Identifier::parse(wanted.text()?);
+        let Object { class, key } = subject.object;
+        return Ok(asked.is_ok_and(|asked| asked.id == key.id && asked.class.is_none_or(|asked| asked == *class)));
     }
     let mut found = false;
     values(subject, &mut |value| {
