@@ -65,7 +65,7 @@ fn rsa_signatures_verify() {
 #[test]
 fn a_large_rsa_key_signs() {
     let token = Token::create();
-    // Made by pkcs11-tool once: 4096 bits are enough to see that lengths are not assumed.
+    // 4096 bits are enough to see that lengths are not assumed, and take a token seconds, not minutes.
     let bridge = Bridge::start(&token);
     let mut client = Client::connect(&bridge, &token);
     let pair = client.create_key_pair(&KeySpec::rsa(4096));
@@ -99,6 +99,18 @@ fn a_recommended_curve_wins_over_the_length() {
         let key = public_key(&client.get_public(&pair.public, None));
         assert!(key.description().contains("NIST CURVE: P-384"), "{}", key.description());
     }
+}
+
+#[test]
+fn an_ecdsa_key_is_on_no_edwards_curve() {
+    let token = Token::create();
+    let bridge = Bridge::start(&token);
+    let mut client = Client::connect(&bridge, &token);
+    for curve in [tags::curve::CURVE25519, tags::curve::CURVE448] {
+        let spec = KeySpec::new(algorithm::ECDSA, Some(256), Some(curve));
+        client.call(spec.item()).is_refused(reason::INVALID_FIELD);
+    }
+    assert_eq!(token.objects(), Vec::<String>::new());
 }
 
 #[test]

@@ -146,6 +146,9 @@ pub mod curve {
     pub const P_256: u32 = 0x07;
     pub const P_384: u32 = 0x0A;
     pub const P_521: u32 = 0x0D;
+    /// From KMIP 2.0, as for the algorithms.
+    pub const CURVE25519: u32 = 0x45;
+    pub const CURVE448: u32 = 0x46;
 }
 
 /// Hashing Algorithm.

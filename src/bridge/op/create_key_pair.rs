@@ -164,7 +164,12 @@ impl<'a> Wish<'a> {
                 }
                 Ok(KeyKind::Rsa { bits })
             }
-            CryptographicAlgorithm::ECDSA | CryptographicAlgorithm::EC => elliptic(curve, length),
+            CryptographicAlgorithm::ECDSA | CryptographicAlgorithm::EC => match elliptic(curve, length)? {
+                KeyKind::Ec(curve) if curve.is_edwards() && algorithm == CryptographicAlgorithm::ECDSA => {
+                    Err(Failure::invalid_field("there is no ECDSA on an Edwards curve"))
+                }
+                kind => Ok(kind),
+            },
             CryptographicAlgorithm::ED25519 => edwards(Curve::Ed25519, curve, length),
             CryptographicAlgorithm::ED448 => edwards(Curve::Ed448, curve, length),
             other => Err(Failure::invalid_field(format!("no key pairs of Cryptographic Algorithm {other}"))),
