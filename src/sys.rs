@@ -4,7 +4,7 @@
 mod accounts;
 mod terminal;
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::mem::{self, MaybeUninit};
@@ -279,15 +279,6 @@ pub fn allow_descriptors(wanted: u64) -> io::Result<u64> {
         check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) })?;
     }
     Ok(limit.rlim_cur)
-}
-
-/// The name of this host, if it has one that is text.
-pub fn hostname() -> Option<String> {
-    let mut name = [0_u8; 256];
-    // SAFETY: the buffer is valid for the length given, which leaves a NUL at its end.
-    check(unsafe { libc::gethostname(name.as_mut_ptr().cast(), name.len().saturating_sub(1)) }).ok()?;
-    let name = CStr::from_bytes_until_nul(&name).ok()?.to_str().ok()?;
-    Some(name.to_owned()).filter(|name| !name.is_empty())
 }
 
 /// Takes over the listening sockets that the service manager hands to this process, sd_listen_fds(3), and closes whatever

@@ -37,8 +37,8 @@ impl<'a> Attribute<'a> {
     /// Reads an Attribute structure.
     ///
     /// # Errors
-    /// Invalid Field: a value of the wrong type, a negative index, an index above 0 for what comes once. Else what
-    /// [`read_fields`] refuses.
+    /// Invalid Field: a value of the wrong type, a negative index. Else what [`read_fields`] refuses. Whether there is such an
+    /// instance is for the operation to say.
     pub fn decode(item: &Item<'a>, version: Version) -> Outcome<Self> {
         let [Some(name), index, Some(value)] = read_fields(item, &ATTRIBUTE, version)? else {
             return Err(Failure::invalid_message("Attribute without name or value"));

@@ -80,9 +80,3 @@ fn leaves_enough_descriptors_as_they_are() {
     let allowed = allow_descriptors(0).unwrap();
     assert_eq!(allow_descriptors(1).unwrap(), allowed);
 }
-
-#[test]
-fn knows_the_name_of_the_host() {
-    let kernel = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
-    assert_eq!(hostname().as_deref(), Some(kernel.trim()).filter(|name| !name.is_empty()));
-}
