@@ -65,6 +65,32 @@ fn known_key(token: &Token) -> (String, Vec<u8>) {
     ("77_priv".to_string(), number)
 }
 
+/// Whatever holds a secret, or a message with one in it, cannot be printed by accident: were one of these types to get a Debug or
+/// a Display, it would have two of the implementations below, and this file would not compile.
+#[test]
+fn what_holds_secrets_cannot_be_printed() {
+    trait Unprintable<Kind> {
+        fn is_so() {}
+    }
+    struct Debugged;
+    struct Displayed;
+    impl<T> Unprintable<()> for T {}
+    impl<T: std::fmt::Debug> Unprintable<Debugged> for T {}
+    impl<T: std::fmt::Display> Unprintable<Displayed> for T {}
+    use cascade_hsm_bridge::{bridge, kmip, pkcs11, ttlv};
+    <pkcs11::Pin<'_> as Unprintable<_>>::is_so();
+    <pkcs11::Tokens as Unprintable<_>>::is_so();
+    <bridge::access::Clients as Unprintable<_>>::is_so();
+    <bridge::Bridge as Unprintable<_>>::is_so();
+    <bridge::Peer as Unprintable<_>>::is_so();
+    <kmip::Credential<'_> as Unprintable<_>>::is_so();
+    <kmip::RequestHeader<'_> as Unprintable<_>>::is_so();
+    <kmip::Request<'_> as Unprintable<_>>::is_so();
+    <kmip::BatchItem<'_> as Unprintable<_>>::is_so();
+    <ttlv::Item<'_> as Unprintable<_>>::is_so();
+    <ttlv::Reader<'_> as Unprintable<_>>::is_so();
+}
+
 #[test]
 fn secrets_stay_out_of_logs_and_error_texts() {
     let token = Token::create();

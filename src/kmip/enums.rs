@@ -343,11 +343,12 @@ mod tests {
     /// The named numbers against the tables derived from the specifications, where those are at hand.
     #[test]
     fn numbers_agree_with_the_specification_tables() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/kmip/enums.tsv");
-        let Ok(table) = std::fs::read_to_string(path) else {
+        let read = |name| std::fs::read_to_string(format!("{}/../shared/kmip/{name}", env!("CARGO_MANIFEST_DIR")));
+        let (Ok(enumerations), Ok(masks)) = (read("enums.tsv"), read("masks.tsv")) else {
             eprintln!("skipped: no specification tables beside the project");
             return;
         };
+        let table = enumerations + &masks;
         let rows: Vec<Vec<&str>> = table.lines().skip(1).map(|line| line.split('\t').collect()).collect();
         let check = |enumeration: &str, named: Vec<(u32, &str)>| {
             for (value, name) in named {
@@ -368,7 +369,8 @@ mod tests {
             DigitalSignatureAlgorithm as "DigitalSignatureAlgorithm", MaskGenerator as "MaskGenerator",
             RngAlgorithm as "RNGAlgorithm", PaddingMethod as "PaddingMethod", KeyFormatType as "KeyFormatType", NameType as "NameType", State as "State",
             LinkType as "LinkType", QueryFunction as "QueryFunction", RevocationReasonCode as "RevocationReasonCode",
-            ValidityIndicator as "ValidityIndicator",
+            ValidityIndicator as "ValidityIndicator", UsageMask as "CryptographicUsageMask",
+            StorageStatusMask as "StorageStatusMask",
         }
         let until_edwards = CryptographicAlgorithm::NAMED.iter().take(3);
         check("CryptographicAlgorithm", until_edwards.map(|(value, name)| (value.0, *name)).collect());

@@ -235,6 +235,22 @@ fn ready<'p>(
 mod tests {
     use super::*;
 
+    /// The first version of each against the table derived from the specifications, where that is at hand.
+    #[test]
+    fn operations_are_offered_from_the_version_on_that_has_them() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/kmip/operations.tsv");
+        let Ok(table) = std::fs::read_to_string(path) else {
+            eprintln!("skipped: no specification tables beside the project");
+            return;
+        };
+        for Offered { operation, since, .. } in OPERATIONS {
+            let code = format!("{:08X}", operation.0);
+            let mut rows = table.lines().map(|line| line.split('\t').collect::<Vec<_>>());
+            let row = rows.find(|row| row[0] == code).unwrap();
+            assert_eq!(row[3], since.to_string(), "{operation}");
+        }
+    }
+
     #[test]
     fn operations_stand_in_the_order_of_their_numbers() {
         assert!(OPERATIONS.windows(2).all(|pair| pair[0].operation.0 < pair[1].operation.0));
