@@ -4,17 +4,19 @@
 
 mod support;
 
+use std::fs::{self, Permissions};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use support::bridge::Options;
-use support::faulty::Faulty;
 use support::key::ecdsa_sha_256;
 use support::message::Item;
+use support::scratch::Scratch;
 use support::spy::Spy;
 use support::tags::{operation, reason};
-use support::{Bridge, Client, KeySpec, Token};
+use support::{Bridge, Client, Faulty, KeySpec, Token};
 
 fn random() -> Item {
     Item::new(operation::LOCATE, vec![])
@@ -179,4 +181,78 @@ fn a_pin_changed_on_the_token_gets_in_also_where_the_hsm_was_away_at_the_start()
     }
     token.pkcs11_tool(&["--change-pin", "--new-pin", NEW_PIN]);
     Client::connect_as(&bridge, Some((&token.label, NEW_PIN))).call(random()).payload();
+}
+
+/// Offers a wrong PIN for `name`, and tells how long it took to be refused.
+fn refused(client: &mut Client, name: &str, pin: &str) -> Duration {
+    client.login = Some((name.to_string(), pin.to_string()));
+    let since = Instant::now();
+    let answer = client.call(random());
+    answer.is_refused(reason::AUTHENTICATION_NOT_SUCCESSFUL);
+    assert_eq!(answer.message.as_deref(), Some("username or password is not right"));
+    since.elapsed()
+}
+
+#[test]
+fn what_a_token_takes_to_refuse_a_pin_does_not_show() {
+    let (token, faulty) = (Token::create(), Faulty::new());
+    faulty.play("[[fault]]\nfunction = \"C_Login\"\ndelay-ms = 200.0\n");
+    let bridge = Bridge::start_with(&token, faulty.options());
+    let mut stranger = Client::connect_as(&bridge, None);
+    // Before the first right PIN the token is asked; no answer comes sooner than the time that this takes.
+    for (name, pin) in [(token.label.as_str(), "guess-1"), ("nobody", "guess-1"), (token.label.as_str(), "guess-2")] {
+        assert!(refused(&mut stranger, name, pin) >= Duration::from_millis(500), "{name}");
+    }
+    assert_eq!(faulty.count("C_Login"), 2);
+}
+
+#[test]
+fn a_token_that_is_down_is_told_to_those_only_who_have_its_pin() {
+    let (token, faulty) = (Token::create(), Faulty::new());
+    faulty.play("[[fault]]\nfunctions = [\"C_Login\", \"C_OpenSession\"]\nrv = \"CKR_DEVICE_ERROR\"\n");
+    let bridge = Bridge::start_with(&token, faulty.options());
+    let mut client = Client::connect(&bridge, &token);
+    for name in [token.label.as_str(), "nobody"] {
+        refused(&mut client, name, &token.pin);
+    }
+    faulty.play("");
+    client.login = Some((token.label.clone(), token.pin.clone()));
+    client.call(random()).payload();
+    faulty.play("[token]\naway = true\n");
+    let answer = client.call(random());
+    answer.is_refused(reason::GENERAL_FAILURE);
+    assert!(answer.message.as_deref().unwrap().starts_with("the HSM is away: "), "{answer:?}");
+    let mut stranger = Client::connect_as(&bridge, None);
+    for name in [token.label.as_str(), "nobody"] {
+        refused(&mut stranger, name, "guess");
+    }
+    let (_, log) = bridge.stop();
+    assert!(log.contains("login refused: the token cannot judge a PIN: C_OpenSession: CKR_DEVICE_ERROR"), "{log}");
+}
+
+#[test]
+fn after_the_first_login_neither_a_wrong_pin_nor_an_unknown_name_gets_to_a_token() {
+    let (token, faulty, directory) = (Token::create(), Faulty::new(), Scratch::new("secrets"));
+    let private = |name: &str, content: &str| {
+        let file = directory.file(name, content);
+        fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+        file
+    };
+    // Nobody has sent the PIN from here, so that none is taken for a new one.
+    let tables = format!(
+        "[[token]]\nname = {label:?}\npin-file = {:?}\n\
+         [[client]]\nusername = \"signer\"\npassword-file = {:?}\ntoken = {label:?}\n",
+        private("pin", &token.pin),
+        private("password", "password-1093-of-the-signer"),
+        label = token.label,
+    );
+    let bridge = Bridge::start_with(&token, Options { tables, ..faulty.options() });
+    let mut client = Client::connect_as(&bridge, Some(("signer", "password-1093-of-the-signer")));
+    client.call(random()).payload();
+    let asked = || ["C_Login", "C_OpenSession"].map(|function| faulty.count(function));
+    let before = asked();
+    for name in [&token.label, "nobody", "signer"] {
+        assert!(refused(&mut client, name, "guess") >= Duration::from_millis(500), "{name}");
+    }
+    assert_eq!(asked(), before);
 }

@@ -92,6 +92,7 @@ fn judge(bridge: &Bridge, peer: &Peer, username: &str, password: &str) -> Outcom
     if !is_judged {
         return Err(refused(bridge, peer, "too many failed logins from this address"));
     }
+    let since = Instant::now();
     let clients = access.clients();
     let too_long = username.len() > LONGEST || password.len() > LONGEST;
     let admitted = match clients.by_password(username, password) {
@@ -107,7 +108,9 @@ fn judge(bridge: &Bridge, peer: &Peer, username: &str, password: &str) -> Outcom
         }
         Err(Refused::Client(why)) => {
             access.throttle.failed(address, fingerprint(), Instant::now());
-            Err(refused(bridge, peer, &why))
+            let failure = refused(bridge, peer, &why);
+            access.throttle.hold_back(since);
+            Err(failure)
         }
         Err(Refused::Token(why)) => Err(unavailable(bridge, peer, &why)),
     }
@@ -135,7 +138,11 @@ fn by_pin(bridge: &Bridge, peer: &Peer, clients: &Clients, name: &str, pin: &str
     if clients.login(name).0 == Login::None {
         return Err(no_judge());
     }
-    let token = bridge.tokens.admit(name, &Pin::new(pin.as_bytes()).from(peer.address.ip()))?;
+    let token = match bridge.tokens.admit(name, &Pin::new(pin.as_bytes()).from(peer.address.ip())) {
+        // A stranger must not learn from a token that is down that there is one of that name; who has been in knows it.
+        Err(Refusal::Unjudged(why)) if peer.admitted.get().is_some() => return Err(Refused::Token(why.to_string())),
+        judged => judged?,
+    };
     // By another of its names.
     if clients.is_judge(token.info()) { Ok(Admitted { token, client: None }) } else { Err(no_judge()) }
 }

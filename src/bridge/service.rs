@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use log::{debug, trace};
 
-use super::access::{Access, Certificate, Clients};
+use super::access::{Access, Certificate, Clients, FailedLogins};
 use super::audit;
 use super::object::Departed;
 use super::op::{self, Context};
@@ -81,6 +81,8 @@ pub struct Settings {
     pub id_length: usize,
     /// Items in a request message.
     pub max_batch_items: usize,
+    /// What a login that fails costs.
+    pub failed_logins: FailedLogins,
     /// Bytes of a response message, also where the client would take more.
     pub max_response_size: usize,
     /// The directory with public keys that tokens do not tell.
@@ -102,6 +104,7 @@ impl Default for Settings {
         Self {
             id_length: Self::DEFAULT_ID_LENGTH,
             max_batch_items: Self::DEFAULT_MAX_BATCH_ITEMS,
+            failed_logins: FailedLogins::default(),
             max_response_size: Self::DEFAULT_MAX_RESPONSE_SIZE,
             public_keys: None,
         }
@@ -120,8 +123,8 @@ pub struct Bridge {
 impl Bridge {
     /// Translates for `tokens`.
     pub fn new(tokens: Tokens, settings: Settings) -> Self {
-        let public_keys = RwLock::default();
-        Self { tokens, settings, departed: Departed::default(), access: Access::new(), public_keys }
+        let access = Access::new(settings.failed_logins.clone());
+        Self { tokens, settings, departed: Departed::default(), access, public_keys: RwLock::default() }
     }
 
     /// Judges clients by `clients` from now on; those that are connected are judged anew with their next request.

@@ -79,6 +79,10 @@ pub const MAX_SESSIONS: Number = plain("pkcs11.max-sessions", 64, 1, 65_535);
 pub const SESSION_TIMEOUT: Number = seconds("pkcs11.session-timeout", 10, 1, 3600);
 /// How long a request may wait for the module.
 pub const CALL_TIMEOUT: Number = seconds("pkcs11.call-timeout", 20, 1, 3600);
+/// The most PINs that a token judges at once before one was right.
+pub const MAX_PIN_TRIES: Number = plain("pkcs11.max-pin-tries", 10, 1, 1000);
+/// The most wrong PINs tried in the hope that the token's was changed.
+pub const MAX_CHANGED_PIN_TRIES: Number = plain("pkcs11.max-changed-pin-tries", 2, 0, 10);
 /// The length of a new key's CKA_ID.
 pub const ID_LENGTH: Number = Number { unit: Unit::Bytes, ..plain("pkcs11.id-length", 20, 1, 64) };
 /// Where public keys are that tokens do not tell.
@@ -111,6 +115,10 @@ pub const WRITE_TIMEOUT: Number = seconds("server.write-timeout", 30, 1, 3600);
 pub const IDLE_TIMEOUT: Number = seconds("server.idle-timeout", 600, 1, 86_400);
 /// The time for a connection to authenticate.
 pub const UNAUTHENTICATED_TIMEOUT: Number = seconds("server.unauthenticated-timeout", 30, 1, 3600);
+/// Failed logins of one address that cost nothing.
+pub const MAX_FAILED_LOGINS: Number = plain("server.max-failed-logins", 5, 1, 10_000);
+/// The longest time for which an address is not judged after more of them.
+pub const FAILED_LOGIN_PAUSE: Number = seconds("server.failed-login-pause", 60, 0, 3600);
 /// How long requests in hand may take once the program stops.
 pub const DRAIN_TIMEOUT: Number = seconds("server.drain-timeout", 10, 0, 3600);
 /// The certificate.
@@ -223,6 +231,8 @@ pub fn all() -> Vec<Key> {
         MAX_SESSIONS.key(),
         SESSION_TIMEOUT.key(),
         CALL_TIMEOUT.key(),
+        MAX_PIN_TRIES.key(),
+        MAX_CHANGED_PIN_TRIES.key(),
         ID_LENGTH.key(),
         PUBLIC_KEYS.key(),
         ADDR.key(),
@@ -237,6 +247,8 @@ pub fn all() -> Vec<Key> {
         WRITE_TIMEOUT.key(),
         IDLE_TIMEOUT.key(),
         UNAUTHENTICATED_TIMEOUT.key(),
+        MAX_FAILED_LOGINS.key(),
+        FAILED_LOGIN_PAUSE.key(),
         DRAIN_TIMEOUT.key(),
         CERT_PATH.key(),
         KEY_PATH.key(),
@@ -324,6 +336,8 @@ mod tests {
             MAX_SESSIONS,
             SESSION_TIMEOUT,
             CALL_TIMEOUT,
+            MAX_PIN_TRIES,
+            MAX_CHANGED_PIN_TRIES,
             ID_LENGTH,
             MAX_CONNECTIONS,
             MAX_CONNECTIONS_PER_PEER,
@@ -336,6 +350,8 @@ mod tests {
             WRITE_TIMEOUT,
             IDLE_TIMEOUT,
             UNAUTHENTICATED_TIMEOUT,
+            MAX_FAILED_LOGINS,
+            FAILED_LOGIN_PAUSE,
             DRAIN_TIMEOUT,
             MAX_BATCH_ITEMS,
         ] {

@@ -22,6 +22,7 @@ pub use keys::LEVELS;
 pub use nearest::nearest;
 pub use problem::{Error, Problem};
 
+use crate::bridge::access::FailedLogins;
 use crate::server::tls;
 use crate::{bridge, logging, pkcs11, server, sys};
 use keys::LogTarget;
@@ -166,6 +167,11 @@ pub fn judge(path: &Path, text: &str, overrides: &Overrides, state_directory: Op
         bridge: bridge::Settings {
             id_length: w.size(&keys::ID_LENGTH),
             max_batch_items: w.size(&keys::MAX_BATCH_ITEMS),
+            failed_logins: FailedLogins {
+                free: w.number(&keys::MAX_FAILED_LOGINS),
+                longest_pause: w.seconds(&keys::FAILED_LOGIN_PAUSE),
+                ..FailedLogins::default()
+            },
             max_response_size: w.size(&keys::MAX_RESPONSE_SIZE),
             public_keys: w.path(&keys::PUBLIC_KEYS),
         },
@@ -180,6 +186,8 @@ pub fn judge(path: &Path, text: &str, overrides: &Overrides, state_directory: Op
             max_sessions: w.number(&keys::MAX_SESSIONS),
             session_timeout: w.seconds(&keys::SESSION_TIMEOUT),
             call_timeout: w.seconds(&keys::CALL_TIMEOUT),
+            max_pin_tries: w.number(&keys::MAX_PIN_TRIES),
+            max_changed_pin_tries: w.number(&keys::MAX_CHANGED_PIN_TRIES),
         },
         server: server_settings(w),
         tls: tls::Settings {

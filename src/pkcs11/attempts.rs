@@ -4,14 +4,14 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Attempts that may come at once: several clients with a PIN each, one of which is right.
-const AT_ONCE: u32 = 10;
-
-/// The time that gives one attempt back: ten a minute.
-const EACH: Duration = Duration::from_secs(6);
+/// The time that gives all attempts back, one after the other.
+const ALL: Duration = Duration::from_secs(60);
 
 /// The attempts of one token.
-pub(super) struct Attempts(Mutex<Spent>);
+pub(super) struct Attempts {
+    at_once: u32,
+    spent: Mutex<Spent>,
+}
 
 struct Spent {
     attempts: u32,
@@ -20,22 +20,25 @@ struct Spent {
 }
 
 impl Attempts {
-    pub(super) fn new() -> Self {
-        Self(Mutex::new(Spent { attempts: 0, since: Instant::now() }))
+    /// So many may come at once, and as many in a minute.
+    pub(super) fn new(at_once: u32) -> Self {
+        let at_once = at_once.max(1);
+        Self { at_once, spent: Mutex::new(Spent { attempts: 0, since: Instant::now() }) }
     }
 
     /// Takes an attempt, if there is one.
     pub(super) fn take(&self, now: Instant) -> bool {
-        let mut spent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let each = ALL.checked_div(self.at_once).unwrap_or(ALL);
+        let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
         while spent.attempts > 0 {
-            let Some(next) = spent.since.checked_add(EACH).filter(|next| *next <= now) else { break };
+            let Some(next) = spent.since.checked_add(each).filter(|next| *next <= now) else { break };
             spent.since = next;
             spent.attempts = spent.attempts.saturating_sub(1);
         }
         if spent.attempts == 0 {
             spent.since = now;
         }
-        let is_left = spent.attempts < AT_ONCE;
+        let is_left = spent.attempts < self.at_once;
         if is_left {
             spent.attempts = spent.attempts.saturating_add(1);
         }
@@ -49,12 +52,15 @@ mod tests {
 
     #[test]
     fn gives_attempts_back_with_time() {
-        let attempts = Attempts::new();
-        let now = Instant::now();
-        assert!((0..AT_ONCE).all(|_| attempts.take(now)));
-        assert!(!attempts.take(now + EACH - Duration::from_millis(1)));
-        assert!(attempts.take(now + EACH));
-        assert!(!attempts.take(now + EACH));
-        assert_eq!((0..100).filter(|_| attempts.take(now + EACH * 1000)).count(), 10);
+        for (at_once, each) in [(10, 6), (3, 20), (1, 60)] {
+            let each = Duration::from_secs(each);
+            let attempts = Attempts::new(at_once);
+            let now = Instant::now();
+            assert!((0..at_once).all(|_| attempts.take(now)));
+            assert!(!attempts.take(now + each - Duration::from_millis(1)));
+            assert!(attempts.take(now + each));
+            assert!(!attempts.take(now + each));
+            assert_eq!((0..100).filter(|_| attempts.take(now + each * 1000)).count(), at_once as usize);
+        }
     }
 }

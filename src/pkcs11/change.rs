@@ -15,18 +15,17 @@ use super::gate::Pin;
 use super::prover::{Proof, Prover};
 use super::token::Token;
 
-/// The time between two PINs that are tried.
+/// The time between two PINs that are tried: a client that was given the new one waits for no longer, should a stranger's have been
+/// tried a moment before.
 const PAUSE: Duration = Duration::from_secs(60);
 
-/// Wrong PINs tried until one is right: fewer than any retry counter allows. Tokens do not all say how many are left.
-const WRONG: u32 = 2;
-
-/// Addresses remembered.
+/// Addresses remembered: more than one HSM has signers.
 const ORIGINS: usize = 256;
 
 /// What is known of the clients of one token, and of PINs tried beside the one in force.
-#[derive(Default)]
 pub(super) struct Changes {
+    /// Wrong PINs tried until one is right.
+    most: u32,
     origins: RwLock<HashSet<IpAddr>>,
     /// Held while a PIN is tried: others who offer the same one wait.
     tries: Mutex<Tries>,
@@ -41,6 +40,10 @@ struct Tries {
 }
 
 impl Changes {
+    pub(super) fn new(most: u32) -> Self {
+        Self { most, origins: RwLock::default(), tries: Mutex::default() }
+    }
+
     /// The PIN in force came from there.
     pub(super) fn came_from(&self, origin: Option<IpAddr>) {
         let Some(origin) = origin else { return };
@@ -69,9 +72,9 @@ impl Changes {
 }
 
 impl Tries {
-    fn is_open(&self, is_known: bool, now: Instant) -> bool {
+    fn is_open(&self, most: u32, is_known: bool, now: Instant) -> bool {
         (is_known || self.anyone)
-            && self.wrong < WRONG
+            && self.wrong < most
             && self.last.is_none_or(|last| now.saturating_duration_since(last) >= PAUSE)
     }
 }
@@ -90,7 +93,7 @@ impl Token {
         if self.gate.is_in_force(pin) {
             return true;
         }
-        if !self.gate.could_be_new(pin) || !tries.is_open(is_known, Instant::now()) {
+        if !self.gate.could_be_new(pin) || !tries.is_open(self.changes.most, is_known, Instant::now()) {
             return false;
         }
         tries.last = Some(Instant::now());
@@ -109,7 +112,7 @@ impl Token {
                 tries.wrong = tries.wrong.saturating_add(1);
                 self.gate.is_wrong(pin);
                 log::warn!("token {name}: another PIN than the one in force was offered, and is wrong");
-                if tries.wrong >= WRONG {
+                if tries.wrong >= self.changes.most {
                     log::warn!(
                         "token {name}: no other PIN is tried any more\nhint: if its PIN was changed, send HUP and use the new one"
                     );
@@ -138,26 +141,26 @@ mod tests {
     fn tries_seldom_and_a_few_in_all_and_only_for_known_addresses() {
         let now = Instant::now();
         let mut tries = Tries::default();
-        assert!(tries.is_open(true, now));
-        assert!(!tries.is_open(false, now));
+        assert!(tries.is_open(2, true, now));
+        assert!(!tries.is_open(2, false, now) && !tries.is_open(0, true, now));
         tries.last = Some(now);
-        assert!(!tries.is_open(true, now + PAUSE - Duration::from_millis(1)));
-        assert!(tries.is_open(true, now + PAUSE));
-        tries.wrong = WRONG;
-        assert!(!tries.is_open(true, now + PAUSE * 100));
+        assert!(!tries.is_open(2, true, now + PAUSE - Duration::from_millis(1)));
+        assert!(tries.is_open(2, true, now + PAUSE));
+        tries.wrong = 2;
+        assert!(!tries.is_open(2, true, now + PAUSE * 100));
     }
 
     #[test]
     fn lets_anyone_in_once_the_operator_asked_for_it() {
-        let changes = Changes::default();
-        changes.tries().wrong = WRONG;
+        let changes = Changes::new(2);
+        changes.tries().wrong = 2;
         changes.begin_anew();
-        assert!(changes.tries().is_open(false, Instant::now()));
+        assert!(changes.tries().is_open(2, false, Instant::now()));
     }
 
     #[test]
     fn knows_a_bounded_number_of_addresses() {
-        let changes = Changes::default();
+        let changes = Changes::new(2);
         for number in 0..1000_u32 {
             changes.came_from(Some(IpAddr::V4(number.into())));
         }

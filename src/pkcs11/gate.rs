@@ -51,8 +51,10 @@ pub enum Refusal {
     PinLocked,
     /// So many wrong PINs came that none is tried for a while.
     TooManyAttempts,
-    /// The PIN could not be judged.
+    /// No PIN of any token can be judged.
     Unavailable(Error),
+    /// This token could not judge the PIN.
+    Unjudged(Error),
     /// No token has this label, serial number or slot id.
     UnknownToken,
     /// The PIN is not the token's.
@@ -70,7 +72,8 @@ impl fmt::Display for Refusal {
             ),
             Self::PinLocked => f.write_str("the token's PIN is locked\nhint: the token's security officer can set a new one"),
             Self::TooManyAttempts => f.write_str("too many wrong PINs for this token, none is tried for a while"),
-            Self::Unavailable(error) => write!(f, "the token cannot judge a PIN: {error}"),
+            Self::Unavailable(error) => write!(f, "no token can judge a PIN: {error}"),
+            Self::Unjudged(error) => write!(f, "the token cannot judge a PIN: {error}"),
             Self::UnknownToken => f.write_str("no token has this label, serial number or slot id"),
             Self::WrongPin => f.write_str("wrong PIN"),
         }
@@ -276,7 +279,7 @@ mod tests {
     #[test]
     fn learns_nothing_from_a_token_that_cannot_judge() {
         let (gate, token) = (Gate::new().unwrap(), Asked::default());
-        let down = Refusal::Unavailable(Error::Call { function: "C_Login", rv: RvError::DeviceRemoved });
+        let down = Refusal::Unjudged(Error::Call { function: "C_Login", rv: RvError::DeviceRemoved });
         for refusal in [down, Refusal::FinalTry, Refusal::PinLocked] {
             assert_eq!(gate.admit(&Pin::new(b"1234"), |_| Err(refusal.clone())), Err(refusal));
         }

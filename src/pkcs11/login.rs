@@ -39,30 +39,30 @@ impl Token {
             Ok(info) if info.user_pin_final_try() => return Err(Refusal::FinalTry),
             // What the binding cannot read may hold anything; the token itself is there.
             Ok(_) | Err(Error::Binding { .. }) => {}
-            Err(error) => return Err(Refusal::Unavailable(error)),
+            Err(error) => return Err(Refusal::Unjudged(error)),
         }
         if !self.attempts.take(Instant::now()) {
             return Err(Refusal::TooManyAttempts);
         }
-        let anchor = self.pool.take_anchor().map_err(Refusal::Unavailable)?;
+        let anchor = self.pool.take_anchor().map_err(Refusal::Unjudged)?;
         let anchor = match anchor.map_or_else(|| self.open(&inside), Ok) {
             Ok(anchor) => anchor,
             Err(error) => {
                 self.pool.anchor(None);
-                return Err(Refusal::Unavailable(error));
+                return Err(Refusal::Unjudged(error));
             }
         };
         let verdict = log_in(&anchor.session, pin).and_then(|()| {
-            let tells = tells_login(&anchor.session).map_err(Refusal::Unavailable)?;
+            let tells = tells_login(&anchor.session).map_err(Refusal::Unjudged)?;
             self.tells_login.store(tells, Ordering::Relaxed);
             if self.mechanisms.get().is_none() {
-                let read = Mechanisms::read(inside.pkcs11(), self.slot).map_err(Refusal::Unavailable)?;
+                let read = Mechanisms::read(inside.pkcs11(), self.slot).map_err(Refusal::Unjudged)?;
                 // Nobody else fills it: the gate lets one in at a time.
                 let _ = self.mechanisms.set(read);
             }
             Ok(())
         });
-        let sound = !matches!(verdict, Err(Refusal::Unavailable(_)));
+        let sound = !matches!(verdict, Err(Refusal::Unjudged(_)));
         self.pool.anchor(sound.then_some(anchor));
         if verdict.is_ok() {
             log::info!("token {}: logged in, {} mechanisms", self.info().name(), self.mechanisms().iter().count());
@@ -77,7 +77,7 @@ pub(super) fn log_in(session: &Session, pin: &Pin<'_>) -> Result<(), Refusal> {
     let result = match attempt() {
         Err(error) if error.rv() == Some(RvError::UserAlreadyLoggedIn) => {
             // Somebody else's PIN, then. Nobody is served before a PIN is known, so nobody is disturbed.
-            session.logout().map_err(|error| Refusal::Unavailable(error.into()))?;
+            session.logout().map_err(|error| Refusal::Unjudged(error.into()))?;
             attempt()
         }
         other => other,
@@ -85,7 +85,7 @@ pub(super) fn log_in(session: &Session, pin: &Pin<'_>) -> Result<(), Refusal> {
     result.map_err(|error| match error.rv() {
         Some(rv) if is_wrong_pin(rv) => Refusal::WrongPin,
         Some(RvError::PinLocked) => Refusal::PinLocked,
-        _ => Refusal::Unavailable(error),
+        _ => Refusal::Unjudged(error),
     })
 }
 

@@ -12,6 +12,7 @@ use cryptoki::session::Session;
 use cryptoki::slot::Slot;
 use zeroize::Zeroizing;
 
+use super::Settings;
 use super::attempts::Attempts;
 use super::cache::{Forgotten, Handles, Keys};
 use super::change::Changes;
@@ -79,14 +80,14 @@ impl Token {
         library: Arc<Library>,
         slot: Slot,
         info: TokenInfo,
-        max_sessions: u32,
-        wait: Duration,
+        settings: &Settings,
     ) -> Result<Arc<Self>, Error> {
         let gate = Gate::new()?;
+        let wait = settings.session_timeout;
         let token = Arc::new_cyclic(|me| Self {
             gate,
-            attempts: Attempts::new(),
-            changes: Changes::default(),
+            attempts: Attempts::new(settings.max_pin_tries),
+            changes: Changes::new(settings.max_changed_pin_tries),
             mechanisms: OnceLock::new(),
             keys: Keys::default(),
             forgotten: Forgotten::default(),
@@ -96,7 +97,7 @@ impl Token {
             me: Weak::clone(me),
             change: Mutex::default(),
             searches: RwLock::default(),
-            pool: Pool::new(places(&info, max_sessions), wait),
+            pool: Pool::new(places(&info, settings.max_sessions), wait),
             info,
             slot,
             library,

@@ -23,8 +23,7 @@ const FINALIZE_WAIT: Duration = Duration::from_secs(5);
 
 /// The tokens of one module, shared by every connection.
 pub struct Tokens {
-    max_sessions: u32,
-    session_timeout: Duration,
+    settings: Settings,
     /// The names under which clients were admitted.
     names: RwLock<HashMap<String, Arc<Token>>>,
     /// Held while the slots are searched, so that each token is made once.
@@ -83,8 +82,7 @@ impl Tokens {
         });
         Self {
             stuck,
-            max_sessions: settings.max_sessions,
-            session_timeout: settings.session_timeout,
+            settings: settings.clone(),
             names: RwLock::default(),
             search: Mutex::default(),
             decoy: hmac::Key::new(hmac::HMAC_SHA256, &[]),
@@ -180,7 +178,7 @@ impl Tokens {
             return Ok(token);
         }
         let token = self.search(name)?;
-        token.read_mechanisms().map_err(Refusal::Unavailable)?;
+        token.read_mechanisms().map_err(Refusal::Unjudged)?;
         self.remember(name, &token);
         Ok(token)
     }
@@ -264,8 +262,8 @@ impl Tokens {
             }
         }
         let info = info.unwrap_or_else(|| TokenInfo::unreadable(slot));
-        let token = Token::new(Arc::clone(&self.library), slot, info, self.max_sessions, self.session_timeout);
-        let token = token.map_err(Refusal::Unavailable)?;
+        let token = Token::new(Arc::clone(&self.library), slot, info, &self.settings);
+        let token = token.map_err(Refusal::Unjudged)?;
         if let Some(gone) = found.by_slot.insert(slot.id(), Arc::clone(&token)) {
             // Another token in the same slot, whose PIN has to be proved anew.
             log::info!("slot {}: token {} made way for token {}", slot.id(), gone.info().name(), token.info().name());

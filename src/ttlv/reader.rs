@@ -5,6 +5,8 @@ use super::{Error, Fault, HEADER_LEN, Type, padded};
 
 /// How deep structures may nest. KMIP's own messages reach nine (an attribute inside a wrapped key in a batch item); a
 /// Vendor Extension may hold a few more. The bound keeps a hostile message from using up a thread's stack.
+///
+/// It is a matter of the protocol, not of the site: no client sends more, and nobody needs less. So it is not configured.
 pub const MAX_DEPTH: u8 = 16;
 
 /// The tag whose content belongs to a vendor: its items may have tags outside 42xxxx and 54xxxx.

@@ -16,6 +16,7 @@ pub use clients::{ClientSettings, Clients, Error, Login, Proof, Settings, Source
 pub use rights::Rights;
 
 pub use crate::kmip::Operation;
+pub use throttle::FailedLogins;
 pub(super) use throttle::{Fingerprints, Throttle};
 
 /// What judges logins beside the tokens themselves.
@@ -28,12 +29,12 @@ pub(super) struct Access {
 }
 
 impl Access {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(failed_logins: FailedLogins) -> Self {
         let mut random = [0; 32];
         // Without random numbers no token admits anybody, so that nothing is lost by not having them here.
         let _ = SystemRandom::new().fill(&mut random);
         Self {
-            throttle: Throttle::default(),
+            throttle: Throttle::new(failed_logins),
             outages: Throttle::default(),
             fingerprints: Fingerprints::new(random),
             clients: RwLock::new(Arc::new(Clients::none())),

@@ -4,16 +4,48 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use ring::digest::{self, digest};
 
-/// Failures that cost nothing: people mistype, and clients try again at once.
-const FREE: u32 = 5;
+/// What failed logins cost those who send them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedLogins {
+    /// Failures of an address that cost it nothing.
+    pub free: u32,
+    /// The longest time for which an address is not judged after more of them; zero judges all.
+    pub longest_pause: Duration,
+    /// A login that was judged and failed is answered when the next of these is full since it came, so that nothing is seen of what
+    /// the judgement took: a token is asked for a name that means something, and nobody for one that does not. Zero answers at once.
+    pub answered_every: Duration,
+}
 
-/// The longest time for which an address is not judged. A guess a minute finds no PIN, and who has put a client right waits
-/// no longer than this.
-const CEILING: Duration = Duration::from_secs(60);
+impl FailedLogins {
+    /// 5: people mistype, and clients try again at once.
+    pub const DEFAULT_FREE: u32 = 5;
+    /// A minute: a guess a minute finds no PIN, and who has put a client right waits no longer than this.
+    pub const DEFAULT_LONGEST_PAUSE: Duration = Duration::from_secs(60);
+    /// 500 ms: logins take less on most tokens, and who mistypes a PIN can wait so long.
+    pub const DEFAULT_ANSWERED_EVERY: Duration = Duration::from_millis(500);
+
+    /// How long to wait with the answer to one that was judged for so long.
+    pub(crate) fn rest(&self, judged: Duration) -> Duration {
+        let beyond = judged.as_nanos().checked_rem(self.answered_every.as_nanos());
+        let beyond = beyond.and_then(|nanos| u64::try_from(nanos).ok());
+        beyond.map_or(Duration::ZERO, |nanos| self.answered_every.saturating_sub(Duration::from_nanos(nanos)))
+    }
+}
+
+impl Default for FailedLogins {
+    fn default() -> Self {
+        Self {
+            free: Self::DEFAULT_FREE,
+            longest_pause: Self::DEFAULT_LONGEST_PAUSE,
+            answered_every: Self::DEFAULT_ANSWERED_EVERY,
+        }
+    }
+}
 
 /// After this long without a failure, an address has the free ones back.
 const FORGOTTEN: Duration = Duration::from_secs(600);
@@ -32,7 +64,10 @@ type Fingerprint = [u8; digest::SHA256_OUTPUT_LEN];
 
 /// What is remembered of failed logins.
 #[derive(Default)]
-pub(crate) struct Throttle(Mutex<HashMap<IpAddr, Record>>);
+pub(crate) struct Throttle {
+    settings: FailedLogins,
+    records: Mutex<HashMap<IpAddr, Record>>,
+}
 
 #[derive(Default)]
 struct Record {
@@ -47,6 +82,15 @@ struct Record {
 }
 
 impl Throttle {
+    pub(crate) fn new(settings: FailedLogins) -> Self {
+        Self { settings, records: Mutex::default() }
+    }
+
+    /// Lets the time pass after which a login is answered that was judged, and failed, since `since`.
+    pub(crate) fn hold_back(&self, since: Instant) {
+        thread::sleep(self.settings.rest(since.elapsed()));
+    }
+
     /// Whether a login from `peer` is judged now. Where there were too many failures already, one is at a time.
     pub(crate) fn allows(&self, peer: IpAddr, now: Instant) -> bool {
         let mut records = self.records();
@@ -58,7 +102,7 @@ impl Throttle {
         if record.until.is_some_and(|at| now < at) {
             return false;
         }
-        record.until = record.penalty().and_then(|penalty| now.checked_add(penalty));
+        record.until = record.penalty(&self.settings).and_then(|penalty| now.checked_add(penalty));
         true
     }
 
@@ -74,7 +118,7 @@ impl Throttle {
         }
         record.wrong.push(fingerprint);
         record.failures = record.failures.saturating_add(1);
-        record.until = record.penalty().and_then(|penalty| now.checked_add(penalty));
+        record.until = record.penalty(&self.settings).and_then(|penalty| now.checked_add(penalty));
     }
 
     /// Whether the log is to hear of a refusal of `peer` now, and if so of how many others it has not heard.
@@ -91,16 +135,16 @@ impl Throttle {
 
     /// Whole whenever the lock is free, even after a panic elsewhere.
     fn records(&self) -> MutexGuard<'_, HashMap<IpAddr, Record>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Record {
     /// For how long nothing more is judged.
-    fn penalty(&self) -> Option<Duration> {
-        let doublings = self.failures.checked_sub(FREE)?.checked_sub(1)?;
+    fn penalty(&self, settings: &FailedLogins) -> Option<Duration> {
+        let doublings = self.failures.checked_sub(settings.free)?.checked_sub(1)?;
         let seconds = 1_u64.checked_shl(doublings).unwrap_or(u64::MAX);
-        Some(Duration::from_secs(seconds).min(CEILING))
+        Some(Duration::from_secs(seconds).min(settings.longest_pause))
     }
 }
 
@@ -158,6 +202,8 @@ impl Fingerprints {
 mod tests {
     use super::*;
 
+    const FREE: u32 = FailedLogins::DEFAULT_FREE;
+    const CEILING: Duration = FailedLogins::DEFAULT_LONGEST_PAUSE;
     const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
     const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
 
@@ -185,6 +231,34 @@ mod tests {
             throttle.failed(PEER, wrong(number), now);
         }
         assert!(throttle.allows(PEER, now + CEILING));
+    }
+
+    #[test]
+    fn holds_to_the_numbers_that_it_was_given() {
+        let settings = FailedLogins { free: 1, longest_pause: Duration::from_secs(2), ..FailedLogins::default() };
+        let (throttle, now) = (Throttle::new(settings), Instant::now());
+        throttle.failed(PEER, wrong(0), now);
+        assert!(throttle.allows(PEER, now));
+        for number in 1..9 {
+            throttle.failed(PEER, wrong(number), now);
+        }
+        assert!(!throttle.allows(PEER, now) && throttle.allows(PEER, now + Duration::from_secs(2)));
+        let never = Throttle::new(FailedLogins { longest_pause: Duration::ZERO, ..FailedLogins::default() });
+        for number in 0..99 {
+            never.failed(PEER, wrong(number), now);
+        }
+        assert!((0..9).all(|_| never.allows(PEER, now)));
+    }
+
+    #[test]
+    fn failures_are_answered_at_full_steps_of_time_whatever_they_took() {
+        let settings = FailedLogins::default();
+        for (judged, answered) in [(0, 500), (1, 500), (499, 500), (500, 1000), (1234, 1500)] {
+            let judged = Duration::from_millis(judged);
+            assert_eq!(judged + settings.rest(judged), Duration::from_millis(answered));
+        }
+        let at_once = FailedLogins { answered_every: Duration::ZERO, ..settings };
+        assert_eq!(at_once.rest(Duration::from_millis(3)), Duration::ZERO);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
+use cascade_hsm_bridge::bridge::access::FailedLogins;
 use cascade_hsm_bridge::bridge::{self, Bridge, Peer, Service};
 use cascade_hsm_bridge::pkcs11::{self, Module, Tokens};
 use cascade_hsm_bridge::ttlv::FrameError;
@@ -16,7 +17,9 @@ pub fn bridge(path: &Path) -> Bridge {
         Module::load(path).unwrap_or_else(|error| panic!("{error}\nhint: cargo build --release in fake-module"));
     // A request that needs another session than those that are there has waited long enough.
     let settings = pkcs11::Settings { session_timeout: Duration::from_millis(1), ..pkcs11::Settings::new(path.into()) };
-    Bridge::new(Tokens::new(module, &settings), bridge::Settings::default())
+    // Nobody measures how long a refusal takes.
+    let failed_logins = FailedLogins { answered_every: Duration::ZERO, ..FailedLogins::default() };
+    Bridge::new(Tokens::new(module, &settings), bridge::Settings { failed_logins, ..bridge::Settings::default() })
 }
 
 /// The answer to a message from a peer that nobody has heard of before, as long as `number` is a new one: what strangers do wrong is
