@@ -37,7 +37,7 @@ check: deps lint smoke test
 
 # The program's own tests come last, so that their result closes the output.
 test:
-	cd tests/interop && $(CARGO) test --locked
+	cd tests/published-client && $(CARGO) test --locked
 	cd tests/faulty-module && $(CARGO) test --locked
 	$(CARGO) test --locked --no-fail-fast
 
@@ -66,8 +66,8 @@ lint:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --document-private-items
-	cd tests/interop && $(CARGO) fmt --check
-	cd tests/interop && $(CARGO) clippy --locked --all-targets -- -D warnings
+	cd tests/published-client && $(CARGO) fmt --check
+	cd tests/published-client && $(CARGO) clippy --locked --all-targets -- -D warnings
 	cd tests/faulty-module && $(CARGO) fmt --check
 	cd tests/faulty-module && $(CARGO) clippy --locked --all-targets -- -D warnings
 	cd tests/fuzz && $(CARGO) fmt --check
@@ -114,7 +114,7 @@ uninstall:
 # The token and the certificate of `make run` go too.
 clean:
 	$(CARGO) clean
-	cd tests/interop && $(CARGO) clean
+	cd tests/published-client && $(CARGO) clean
 	cd tests/faulty-module && $(CARGO) clean
 	cd tests/fuzz && $(CARGO) clean
 	cd tests/fuzz/fake-module && $(CARGO) clean

@@ -40,9 +40,9 @@ impl Place {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(support::program());
+        let mut command = self.token.command(support::program());
         command.arg("check").arg("--config").arg(self.path("config.toml")).args(args);
-        command.env("SOFTHSM2_CONF", self.token.conf()).stdin(Stdio::null());
+        command.stdin(Stdio::null());
         for name in ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "STATE_DIRECTORY", "JOURNAL_STREAM"] {
             command.env_remove(name);
         }

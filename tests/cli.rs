@@ -52,8 +52,8 @@ impl Place {
     }
 
     fn prepared(&self, program: impl AsRef<OsStr>, args: &[&str]) -> Command {
-        let mut command = Command::new(program);
-        command.args(args).env("SOFTHSM2_CONF", self.token.conf()).stdin(Stdio::null());
+        let mut command = self.token.command(program);
+        command.args(args).stdin(Stdio::null());
         for name in ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "STATE_DIRECTORY", "JOURNAL_STREAM"] {
             command.env_remove(name);
         }
@@ -236,8 +236,8 @@ fn check_config_warns_of_a_state_directory_that_keeps_nothing() {
     assert!(unfit(&["--state-dir", "/proc/nope"]));
     if fs::metadata("/proc/self").unwrap().uid() == 0 {
         // The identity has to read its configuration's module, and its own token.
-        let store = place.token.conf();
-        let changed = Command::new("chown").args(["-R", "65534:65534"]).arg(store.parent().unwrap()).status().unwrap();
+        let store = place.token.directory();
+        let changed = Command::new("chown").args(["-R", "65534:65534"]).arg(store).status().unwrap();
         assert!(changed.success());
         fs::set_permissions(place.directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
         let nobody = ["--user", "65534", "--group", "65534"];
@@ -342,14 +342,17 @@ fn refuses_a_socket_that_is_not_for_tcp() {
 #[test]
 fn goes_to_the_background_once_it_serves_and_gives_root_up() {
     let place = Place::new();
+    if place.token.hsm().is_for_one_user() {
+        return;
+    }
     let (log, pid_file) = (place.path("log"), place.path("pid"));
     let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
     let identity = if is_root { "identity = '65534:65534'" } else { "" };
     place.configure(&format!("log-target = {{ type = 'file', path = {log:?} }}\npid-file = {pid_file:?}\n{identity}"));
     if is_root {
         // What the bridge becomes must be able to reach its token; its state directory root makes for it.
-        let store = place.token.conf();
-        let changed = Command::new("chown").args(["-R", "65534:65534"]).arg(store.parent().unwrap()).status().unwrap();
+        let store = place.token.directory();
+        let changed = Command::new("chown").args(["-R", "65534:65534"]).arg(store).status().unwrap();
         fs::set_permissions(place.directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
         assert!(changed.success());
     }

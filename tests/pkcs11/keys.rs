@@ -6,13 +6,13 @@ use cascade_hsm_bridge::pkcs11::{
 use cryptoki::mechanism::Mechanism;
 use ring::signature;
 
-use crate::bench::{PIN, admit, eddsa, make, on_softhsm, sha256};
+use crate::bench::{PIN, admit, eddsa, make, on_token, sha256};
 
 #[test]
 fn makes_rsa_keys_that_sign() {
-    on_softhsm("keys::makes_rsa_keys_that_sign", |bench| {
+    on_token("keys::makes_rsa_keys_that_sign", |bench| {
         let tokens = bench.tokens();
-        let token = admit(&tokens, "one", PIN).unwrap();
+        let token = admit(&tokens, &bench.one, PIN).unwrap();
         let pair = make(&token, KeyKind::Rsa { bits: 2048 }).unwrap();
         judge(&token, &pair, KeyKind::Rsa { bits: 2048 });
         let signed = token.sign(&pair.private, &Mechanism::Sha256RsaPkcs, b"data").unwrap();
@@ -29,9 +29,9 @@ fn makes_rsa_keys_that_sign() {
 
 #[test]
 fn makes_keys_on_the_nist_curves_that_sign() {
-    on_softhsm("keys::makes_keys_on_the_nist_curves_that_sign", |bench| {
+    on_token("keys::makes_keys_on_the_nist_curves_that_sign", |bench| {
         let tokens = bench.tokens();
-        let token = admit(&tokens, "one", PIN).unwrap();
+        let token = admit(&tokens, &bench.one, PIN).unwrap();
         for curve in [Curve::P256, Curve::P384, Curve::P521] {
             let pair = make(&token, KeyKind::Ec(curve)).unwrap();
             judge(&token, &pair, KeyKind::Ec(curve));
@@ -56,9 +56,9 @@ fn makes_keys_on_the_nist_curves_that_sign() {
 
 #[test]
 fn makes_edwards_keys_that_sign() {
-    on_softhsm("keys::makes_edwards_keys_that_sign", |bench| {
+    on_token("keys::makes_edwards_keys_that_sign", |bench| {
         let tokens = bench.tokens();
-        let token = admit(&tokens, "one", PIN).unwrap();
+        let token = admit(&tokens, &bench.one, PIN).unwrap();
         for curve in [Curve::Ed25519, Curve::Ed448] {
             let pair = match make(&token, KeyKind::Ec(curve)) {
                 // Builds without Ed448 exist.
@@ -98,9 +98,9 @@ fn judge(token: &Token, pair: &KeyPair, kind: KeyKind) {
 
 #[test]
 fn refuses_what_the_token_cannot_make_and_leaves_nothing_behind() {
-    on_softhsm("keys::refuses_what_the_token_cannot_make_and_leaves_nothing_behind", |bench| {
+    on_token("keys::refuses_what_the_token_cannot_make_and_leaves_nothing_behind", |bench| {
         let tokens = bench.tokens();
-        let token = admit(&tokens, "one", PIN).unwrap();
+        let token = admit(&tokens, &bench.one, PIN).unwrap();
         for bits in [0, 100, 20_000] {
             let error = make(&token, KeyKind::Rsa { bits }).unwrap_err();
             assert!(error.to_string().starts_with("C_GenerateKeyPair: CKR_"), "{error}");
@@ -112,9 +112,9 @@ fn refuses_what_the_token_cannot_make_and_leaves_nothing_behind() {
 
 #[test]
 fn a_short_id_in_use_is_refused() {
-    on_softhsm("keys::a_short_id_in_use_is_refused", |bench| {
+    on_token("keys::a_short_id_in_use_is_refused", |bench| {
         let tokens = bench.tokens();
-        let token = admit(&tokens, "one", PIN).unwrap();
+        let token = admit(&tokens, &bench.one, PIN).unwrap();
         let spec = KeyPairSpec {
             kind: KeyKind::Ec(Curve::P256),
             id: vec![7, 7],

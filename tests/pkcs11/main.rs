@@ -1,4 +1,4 @@
-//! The PKCS#11 layer on a real SoftHSM token.
+//! The PKCS#11 layer on a real token.
 #![forbid(unsafe_code)]
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
@@ -9,3 +9,5 @@ mod login;
 mod objects;
 mod repair;
 mod sessions;
+#[path = "../support/mod.rs"]
+mod support;

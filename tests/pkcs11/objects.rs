@@ -6,13 +6,13 @@ use std::thread;
 use cascade_hsm_bridge::pkcs11::{Class, Curve, Error, Filter, KeyKind, Listed};
 use cryptoki::mechanism::Mechanism;
 
-use crate::bench::{PIN, admit, eddsa, make, on_faulty, on_softhsm, sha256};
+use crate::bench::{PIN, admit, eddsa, make, on_faulty, on_token, sha256};
 
 #[test]
 fn renames_lists_and_destroys() {
-    on_softhsm("objects::renames_lists_and_destroys", |bench| {
+    on_token("objects::renames_lists_and_destroys", |bench| {
         let tokens = bench.tokens();
-        let token = admit(&tokens, "one", PIN).unwrap();
+        let token = admit(&tokens, &bench.one, PIN).unwrap();
         let pair = make(&token, KeyKind::Ec(Curve::P256)).unwrap();
         let other = make(&token, KeyKind::Ec(Curve::Ed25519)).unwrap();
         let id = &pair.private.id;
@@ -46,12 +46,12 @@ fn renames_lists_and_destroys() {
 
 #[test]
 fn equal_ids_are_ambiguous() {
-    on_softhsm("objects::equal_ids_are_ambiguous", |bench| {
+    on_token("objects::equal_ids_are_ambiguous", |bench| {
         for label in ["a", "b"] {
             bench.pkcs11_tool(&["--keypairgen", "--key-type", "EC:prime256v1", "--id", "0102", "--label", label]);
         }
         let tokens = bench.tokens();
-        let token = admit(&tokens, "one", PIN).unwrap();
+        let token = admit(&tokens, &bench.one, PIN).unwrap();
         assert_eq!(token.key(Class::PublicKey, &[1, 2]).err(), Some(Error::Ambiguous { class: Class::PublicKey }));
         assert_eq!(token.destroy(Class::PublicKey, &[1, 2]), Err(Error::Ambiguous { class: Class::PublicKey }));
         assert_eq!(token.list(&Filter::default()).unwrap().len(), 4);
@@ -60,9 +60,9 @@ fn equal_ids_are_ambiguous() {
 
 #[test]
 fn a_handle_that_went_stale_is_found_out() {
-    on_softhsm("objects::a_handle_that_went_stale_is_found_out", |bench| {
+    on_token("objects::a_handle_that_went_stale_is_found_out", |bench| {
         let tokens = bench.tokens();
-        let token = admit(&tokens, "one", PIN).unwrap();
+        let token = admit(&tokens, &bench.one, PIN).unwrap();
         let hash = sha256(b"data");
         let pair = make(&token, KeyKind::Ec(Curve::P256)).unwrap();
         let hex: String = pair.private.id.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -83,9 +83,9 @@ fn a_handle_that_went_stale_is_found_out() {
 
 #[test]
 fn every_session_forgets_a_destroyed_key() {
-    on_softhsm("objects::every_session_forgets_a_destroyed_key", |bench| {
+    on_token("objects::every_session_forgets_a_destroyed_key", |bench| {
         let tokens = bench.tokens_with(4);
-        let token = admit(&tokens, "one", PIN).unwrap();
+        let token = admit(&tokens, &bench.one, PIN).unwrap();
         let hash = sha256(b"data");
         let (old, kept) =
             (make(&token, KeyKind::Ec(Curve::P256)).unwrap(), make(&token, KeyKind::Ec(Curve::P256)).unwrap());
@@ -115,9 +115,9 @@ fn every_session_forgets_a_destroyed_key() {
 
 #[test]
 fn a_private_key_tells_its_public_key_where_the_token_shows_it() {
-    on_softhsm("objects::a_private_key_tells_its_public_key_where_the_token_shows_it", |bench| {
+    on_token("objects::a_private_key_tells_its_public_key_where_the_token_shows_it", |bench| {
         let tokens = bench.tokens();
-        let token = admit(&tokens, "one", PIN).unwrap();
+        let token = admit(&tokens, &bench.one, PIN).unwrap();
         for (kind, shown) in [(KeyKind::Rsa { bits: 1024 }, true), (KeyKind::Ec(Curve::P256), false)] {
             let pair = make(&token, kind).unwrap();
             token.destroy(Class::PublicKey, &pair.public.id).unwrap();
@@ -134,7 +134,7 @@ fn a_private_key_tells_its_public_key_where_the_token_shows_it() {
 fn an_object_that_shows_nothing_hides_no_other() {
     on_faulty("objects::an_object_that_shows_nothing_hides_no_other", |bench| {
         let tokens = bench.tokens();
-        let token = admit(&tokens, "one", PIN).unwrap();
+        let token = admit(&tokens, &bench.one, PIN).unwrap();
         let pair = make(&token, KeyKind::Ec(Curve::P256)).unwrap();
         let list = || token.list(&Filter::default());
         let hidden = |class: &str, rv: &str| {

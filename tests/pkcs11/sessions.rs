@@ -8,13 +8,13 @@ use cascade_hsm_bridge::pkcs11::{Class, Curve, Error, Filter, KeyKind, Refusal};
 use cryptoki::error::RvError;
 use cryptoki::mechanism::Mechanism;
 
-use crate::bench::{PIN, admit, make, on_softhsm, on_spy, sha256};
+use crate::bench::{PIN, admit, make, on_spy, on_token, sha256};
 
 #[test]
 fn a_warm_signature_is_made_with_nothing_but_sign_calls() {
     on_spy("sessions::a_warm_signature_is_made_with_nothing_but_sign_calls", |bench| {
         let tokens = bench.tokens();
-        let token = admit(&tokens, "one", PIN).unwrap();
+        let token = admit(&tokens, &bench.one, PIN).unwrap();
         let pair = make(&token, KeyKind::Ec(Curve::P256)).unwrap();
         let hash = sha256(b"data");
         token.sign(&pair.private, &Mechanism::Ecdsa, &hash).unwrap();
@@ -32,7 +32,7 @@ fn a_warm_signature_is_made_with_nothing_but_sign_calls() {
 fn eight_threads_share_two_sessions() {
     on_spy("sessions::eight_threads_share_two_sessions", |bench| {
         let tokens = bench.tokens_with(2);
-        let token = admit(&tokens, "one", PIN).unwrap();
+        let token = admit(&tokens, &bench.one, PIN).unwrap();
         let pair = make(&token, KeyKind::Ec(Curve::P256)).unwrap();
         let hash = sha256(b"data");
         thread::scope(|scope| {
@@ -58,9 +58,9 @@ fn eight_threads_share_two_sessions() {
 
 #[test]
 fn threads_that_make_and_destroy_keys_do_not_disturb_those_that_sign() {
-    on_softhsm("sessions::threads_that_make_and_destroy_keys_do_not_disturb_those_that_sign", |bench| {
+    on_token("sessions::threads_that_make_and_destroy_keys_do_not_disturb_those_that_sign", |bench| {
         let tokens = bench.tokens();
-        let token = admit(&tokens, "one", PIN).unwrap();
+        let token = admit(&tokens, &bench.one, PIN).unwrap();
         let pair = make(&token, KeyKind::Ec(Curve::P256)).unwrap();
         let hash = sha256(b"data");
         thread::scope(|scope| {
@@ -89,7 +89,7 @@ fn threads_that_make_and_destroy_keys_do_not_disturb_those_that_sign() {
 fn a_failed_operation_costs_its_session_and_nothing_else() {
     on_spy("sessions::a_failed_operation_costs_its_session_and_nothing_else", |bench| {
         let tokens = bench.tokens();
-        let token = admit(&tokens, "one", PIN).unwrap();
+        let token = admit(&tokens, &bench.one, PIN).unwrap();
         let pair = make(&token, KeyKind::Rsa { bits: 2048 }).unwrap();
         token.sign(&pair.private, &Mechanism::RsaPkcs, b"data").unwrap();
         bench.calls();
@@ -107,9 +107,9 @@ fn a_failed_operation_costs_its_session_and_nothing_else() {
 
 #[test]
 fn gives_random_of_any_length() {
-    on_softhsm("sessions::gives_random_of_any_length", |bench| {
+    on_token("sessions::gives_random_of_any_length", |bench| {
         let tokens = bench.tokens();
-        let token = admit(&tokens, "one", PIN).unwrap();
+        let token = admit(&tokens, &bench.one, PIN).unwrap();
         for len in [0, 1, 32, 1024, 1025, 5000] {
             assert_eq!(token.random(len).unwrap().len(), len);
         }
@@ -119,15 +119,15 @@ fn gives_random_of_any_length() {
 
 #[test]
 fn after_the_end_everything_is_refused() {
-    on_softhsm("sessions::after_the_end_everything_is_refused", |bench| {
+    on_token("sessions::after_the_end_everything_is_refused", |bench| {
         let tokens = bench.tokens();
-        let token = admit(&tokens, "one", PIN).unwrap();
+        let token = admit(&tokens, &bench.one, PIN).unwrap();
         let pair = make(&token, KeyKind::Ec(Curve::P256)).unwrap();
         tokens.finalize();
         tokens.finalize();
         let closed = || Some(Error::Closed);
-        assert_eq!(admit(&tokens, "one", PIN).err(), Some(Refusal::Unavailable(Error::Closed)));
-        assert_eq!(admit(&tokens, "two", "wrong").err(), Some(Refusal::Unavailable(Error::Closed)));
+        assert_eq!(admit(&tokens, &bench.one, PIN).err(), Some(Refusal::Unavailable(Error::Closed)));
+        assert_eq!(admit(&tokens, &bench.two, "wrong").err(), Some(Refusal::Unavailable(Error::Closed)));
         assert_eq!(tokens.present().err(), closed());
         assert_eq!(token.key(Class::PrivateKey, &pair.private.id).err(), closed());
         assert_eq!(token.label(Class::PrivateKey, &pair.private.id).err(), closed());
@@ -141,15 +141,15 @@ fn after_the_end_everything_is_refused() {
         // It may begin again.
         drop((token, tokens));
         let tokens = bench.tokens();
-        assert!(admit(&tokens, "one", PIN).unwrap().key(Class::PrivateKey, &pair.private.id).is_ok());
+        assert!(admit(&tokens, &bench.one, PIN).unwrap().key(Class::PrivateKey, &pair.private.id).is_ok());
     });
 }
 
 #[test]
 fn the_end_waits_for_those_who_are_signing() {
-    on_softhsm("sessions::the_end_waits_for_those_who_are_signing", |bench| {
+    on_token("sessions::the_end_waits_for_those_who_are_signing", |bench| {
         let tokens = bench.tokens();
-        let token = admit(&tokens, "one", PIN).unwrap();
+        let token = admit(&tokens, &bench.one, PIN).unwrap();
         let pair = make(&token, KeyKind::Ec(Curve::P256)).unwrap();
         let started = Barrier::new(5);
         thread::scope(|scope| {

@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// What differs from the plainest configuration.
 #[derive(Default)]
 pub struct Options {
-    /// Another module than SoftHSM's own.
+    /// Another module than the one that the tests are run on.
     pub module: Option<PathBuf>,
     /// Where to listen, else on a free port of 127.0.0.1.
     pub address: Option<&'static str>,
@@ -59,10 +59,10 @@ impl Bridge {
         );
         let config = directory.file("config.toml", config);
         let log = fs::File::create(directory.path().join("log")).expect("a file for the log");
-        let child = Command::new(super::program())
+        let child = token
+            .command(super::program())
             .arg("--config")
             .arg(config)
-            .env("SOFTHSM2_CONF", token.conf())
             .env("STATE_DIRECTORY", &state)
             .env_remove("LISTEN_FDS")
             .env_remove("NOTIFY_SOCKET")

@@ -60,7 +60,7 @@ impl Faulty {
 }
 
 /// The library, built where it is not.
-fn module() -> PathBuf {
+pub fn module() -> PathBuf {
     static BUILT: Once = Once::new();
     let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faulty-module");
     BUILT.call_once(|| {

@@ -1,9 +1,11 @@
 //! Key pairs through KMIP: what is asked for, what is done with them.
 
 use super::client::Client;
+use super::hsm::skipped;
 use super::message::{Item, attribute, name_attribute};
 use super::openssl::PublicKey;
 use super::tags::{self, algorithm, format, hash, operation, padding, usage};
+use super::token::Token;
 use super::ttlv::{Node, Value, bytes, enumeration, integer, structure, text};
 
 /// What to ask of Create Key Pair.
@@ -40,6 +42,33 @@ impl KeySpec {
         self.private_name = format!("{name}-pri");
         self.public_name = format!("{name}-pub");
         self
+    }
+
+    /// A key of the kind that a token makes fastest, where the kind does not matter.
+    pub fn any(token: &Token) -> KeySpec {
+        let spec = KeySpec::ecdsa(256);
+        if token.makes(&spec) { spec } else { KeySpec::rsa(2048) }
+    }
+
+    /// Keys of every algorithm of Cascade's that the token has, small ones.
+    pub fn each(token: &Token) -> Vec<KeySpec> {
+        let mut specs = vec![KeySpec::rsa(2048), KeySpec::ecdsa(256)];
+        specs.retain(|spec| token.makes(spec));
+        specs
+    }
+
+    /// What Cascade sends with such a key.
+    pub fn parameters(&self) -> Node {
+        if self.algorithm == algorithm::RSA { rsa_sha_256() } else { ecdsa_sha_256() }
+    }
+
+    /// The mechanism that makes such keys, in pkcs11-tool's spelling, and their size.
+    fn mechanism(&self) -> (&'static str, i32) {
+        match self.algorithm {
+            algorithm::RSA => ("RSA-PKCS-KEY-PAIR-GEN", self.length.unwrap_or(2048)),
+            algorithm::ECDSA => ("ECDSA-KEY-PAIR-GEN", self.length.unwrap_or(384)),
+            other => panic!("no mechanism for keys of algorithm {other:#x}"),
+        }
     }
 
     pub fn item(&self) -> Item {
@@ -98,6 +127,20 @@ pub fn public_key(block: &Node) -> PublicKey {
             PublicKey::from_rsa(material.child(tags::MODULUS).as_bytes(), exponent.as_bytes())
         }
         other => panic!("Key Format Type {other:#x}"),
+    }
+}
+
+impl Token {
+    /// Whether the module lists what makes such a key.
+    pub fn makes(&self, spec: &KeySpec) -> bool {
+        let (mechanism, bits) = spec.mechanism();
+        self.offers_bits(mechanism, bits)
+    }
+
+    /// Whether it does not, which then is why the test is left out.
+    pub fn cannot_make(&self, spec: &KeySpec) -> bool {
+        let (mechanism, bits) = spec.mechanism();
+        skipped(!self.makes(spec), format!("{} does not list {mechanism} with {bits} bits", self.hsm()))
     }
 }
 

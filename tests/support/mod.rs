@@ -1,4 +1,4 @@
-//! What the integration tests share: a SoftHSM token of their own, the bridge started on it, a KMIP client written from
+//! What the integration tests share: a token of their own, the bridge started on it, a KMIP client written from
 //! the standard and not from the product's code, and the tools that judge what comes back.
 #![forbid(unsafe_code)]
 #![allow(dead_code, unused_imports)] // every test file is a program of its own and uses its own part of this
@@ -7,11 +7,13 @@
 pub mod bridge;
 pub mod client;
 pub mod faulty;
+pub mod hsm;
 pub mod key;
 pub mod message;
 pub mod openssl;
 pub mod others;
 pub mod scratch;
+pub mod services;
 pub mod spy;
 pub mod tags;
 pub mod token;
@@ -24,6 +26,7 @@ use std::{env, thread};
 pub use bridge::Bridge;
 pub use client::Client;
 pub use faulty::Faulty;
+pub use hsm::Hsm;
 pub use key::KeySpec;
 pub use message::{Answer, Item, Request, Response};
 pub use token::Token;

@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::{env, fs, process};
 
-/// A directory of its own (mode 0700) under the system's one for temporary files; removed on drop.
-pub struct Scratch(PathBuf);
+/// A directory of its own (mode 0700) under the system's one for temporary files; removed on drop by who made it.
+pub struct Scratch {
+    path: PathBuf,
+    is_own: bool,
+}
 
 impl Scratch {
     pub fn new(purpose: &str) -> Scratch {
@@ -15,16 +18,22 @@ impl Scratch {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = env::temp_dir().join(format!("cascade-hsm-bridge-{purpose}-{}-{number}", process::id()));
         DirBuilder::new().mode(0o700).create(&path).expect("a new directory for the test");
-        Scratch(path)
+        Scratch { path, is_own: true }
+    }
+
+    /// The directory of another process, which removes it.
+    #[allow(dead_code)] // not every program of tests is started by another
+    pub fn of_another(path: PathBuf) -> Scratch {
+        Scratch { path, is_own: false }
     }
 
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     /// Writes a file into the directory and tells where it is.
     pub fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
-        let path = self.0.join(name);
+        let path = self.path.join(name);
         fs::write(&path, content).expect("a file for the test");
         path
     }
@@ -32,6 +41,8 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+        if self.is_own {
+            let _ = fs::remove_dir_all(&self.path);
+        }
     }
 }

@@ -1,11 +1,11 @@
 //! pkcs11-spy between the bridge and the module: it writes down every call, so that calls can be counted.
 
-use std::path::{Path, PathBuf};
-use std::{env, fs};
+use std::fs;
+use std::path::PathBuf;
 
 use super::bridge::Options;
+use super::hsm::Hsm;
 use super::scratch::Scratch;
-use super::token::Token;
 
 /// The record of the calls that went to the module.
 pub struct Spy {
@@ -20,8 +20,8 @@ impl Spy {
     /// Options that start a bridge with the spy as its module.
     pub fn options(&self) -> Options {
         Options {
-            module: Some(library()),
-            environment: vec![("PKCS11SPY", Token::module()), ("PKCS11SPY_OUTPUT", self.record())],
+            module: Some(Hsm::Spy.library()),
+            environment: vec![("PKCS11SPY", Hsm::chosen().behind_spy()), ("PKCS11SPY_OUTPUT", self.record())],
             ..Options::default()
         }
     }
@@ -41,14 +41,4 @@ impl Spy {
     fn record(&self) -> PathBuf {
         self.directory.path().join("calls")
     }
-}
-
-/// OpenSC puts the library into the directory of the machine's architecture.
-fn library() -> PathBuf {
-    let architecture = format!("/usr/lib/{}-linux-gnu", env::consts::ARCH);
-    let places = [architecture.as_str(), "/usr/lib64", "/usr/lib", "/usr/local/lib"];
-    let mut found = places
-        .iter()
-        .flat_map(|place| ["pkcs11-spy.so", "pkcs11/pkcs11-spy.so"].map(|name| Path::new(place).join(name)));
-    found.find(|path| path.exists()).expect("pkcs11-spy.so is installed (make deps)")
 }

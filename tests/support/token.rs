@@ -1,68 +1,113 @@
-//! SoftHSM tokens in a directory of the test's own; the system's token store is never touched.
+//! Tokens of the module that the tests are run on, in a directory of the test's own; the system's token stores are never touched.
 
-use std::fs;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::{env, fs};
 
+use super::hsm::{Hsm, Place, run, skipped};
 use super::scratch::Scratch;
+use super::services::Services;
 
-/// A label and PIN that appear nowhere else, so that logs can be searched for them.
+/// A label and PIN that appear nowhere else, so that logs can be searched for them. There are modules that take no PIN of fewer than
+/// eight characters, and others that take none of more.
 const LABEL: &str = "signer 5117";
-const PIN: &str = "pin-7391-of-the-user";
-const SO_PIN: &str = "pin-8204-of-the-officer";
+const PIN: &str = "pin-7391";
 
-/// A token store holding one token.
+/// Tells a process that a test starts where the test's tokens are.
+const INHERITED: &str = "CASCADE_HSM_BRIDGE_TEST_TOKEN";
+
+/// A token store, and the first token in it.
 pub struct Token {
+    /// The name that it goes by.
     pub label: String,
     pub pin: String,
+    hsm: Hsm,
+    environment: Vec<(&'static str, OsString)>,
+    mechanisms: OnceLock<String>,
+    // The services end before their directory goes.
+    services: Option<Services>,
     store: Scratch,
 }
 
 impl Token {
     pub fn create() -> Token {
-        let store = Scratch::new("token");
-        let tokens = store.path().join("tokens");
-        fs::create_dir(&tokens).expect("a directory for the tokens");
-        let conf = format!(
-            "directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n",
-            tokens.display()
-        );
-        store.file("softhsm2.conf", conf);
-        let token = Token { label: LABEL.to_string(), pin: PIN.to_string(), store };
-        token.add(LABEL, PIN);
+        let mut token = Token::empty();
+        token.label = token.add(LABEL, PIN);
         token
     }
 
-    /// Makes one more token in the same store, so that the module shows several.
-    pub fn add(&self, label: &str, pin: &str) {
-        let mut command = Command::new("softhsm2-util");
-        command.args(["--init-token", "--free", "--label", label, "--pin", pin, "--so-pin", SO_PIN]);
-        run(command.env("SOFTHSM2_CONF", self.conf()));
+    /// A store without a token.
+    pub fn empty() -> Token {
+        let (hsm, store) = (Hsm::chosen(), Scratch::new("token"));
+        let Place { mut environment, services } = hsm.set_up(store.path());
+        environment.push((INHERITED, store.path().into()));
+        Token { environment, services, ..Token::of(hsm, store) }
     }
 
-    /// What `SOFTHSM2_CONF` has to say for a process to see this store.
-    pub fn conf(&self) -> PathBuf {
-        self.store.path().join("softhsm2.conf")
+    /// The token of the test that has started this process, if one has, by [`Token::command`].
+    pub fn inherited(label: &str) -> Option<Token> {
+        let store = Scratch::of_another(PathBuf::from(env::var_os(INHERITED)?));
+        Some(Token { label: label.to_string(), ..Token::of(Hsm::chosen(), store) })
     }
 
-    /// Where the SoftHSM library is on this machine.
+    fn of(hsm: Hsm, store: Scratch) -> Token {
+        Token {
+            label: String::new(),
+            pin: PIN.to_string(),
+            hsm,
+            environment: Vec::new(),
+            mechanisms: OnceLock::new(),
+            services: None,
+            store,
+        }
+    }
+
+    /// Makes one more token in the same store, so that the module shows several, and tells the name that it goes by.
+    pub fn add(&self, label: &str, pin: &str) -> String {
+        // Counted in a file, as a process that the test starts may make some, too.
+        let file = self.store.path().join("made");
+        let made = fs::read(&file).unwrap_or_default();
+        fs::write(&file, [&made[..], b"+"].concat()).expect("a count of the tokens");
+        let number = u32::try_from(made.len()).expect("a few tokens");
+        self.hsm.add(number, label, pin, |tool| self.command(tool))
+    }
+
+    /// The module that the tests are run on.
     pub fn module() -> PathBuf {
-        let places = [
-            "/usr/lib/softhsm/libsofthsm2.so",
-            "/usr/lib64/softhsm/libsofthsm2.so",
-            "/usr/lib64/pkcs11/libsofthsm2.so",
-            "/usr/local/lib/softhsm/libsofthsm2.so",
-        ];
-        let found = places.iter().map(Path::new).find(|path| path.exists());
-        found.expect("libsofthsm2.so is installed (make deps)").to_path_buf()
+        Hsm::chosen().library()
+    }
+
+    pub fn hsm(&self) -> Hsm {
+        self.hsm
+    }
+
+    /// Where the tokens are.
+    pub fn directory(&self) -> &Path {
+        self.store.path()
+    }
+
+    /// A command whose process sees this store through the module.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = match &self.services {
+            Some(services) => services.command(program),
+            None => Command::new(program),
+        };
+        command.envs(self.environment.iter().cloned());
+        command
     }
 
     /// Runs pkcs11-tool, logged in to the token, and returns what it printed.
     pub fn pkcs11_tool(&self, arguments: &[&str]) -> String {
-        let mut command = Command::new("pkcs11-tool");
-        command.arg("--module").arg(Token::module());
-        command.args(["--token-label", &self.label, "--login", "--pin", &self.pin]).args(arguments);
-        run(command.env("SOFTHSM2_CONF", self.conf()))
+        let mut command = self.tool();
+        run(command.args(["--token-label", &self.label, "--login", "--pin", &self.pin]).args(arguments))
+    }
+
+    fn tool(&self) -> Command {
+        let mut command = self.command("pkcs11-tool");
+        command.arg("--module").arg(self.hsm.library());
+        command
     }
 
     /// The token's objects as pkcs11-tool lists them, one text an object.
@@ -93,19 +138,24 @@ impl Token {
 
     pub fn serial(&self) -> String {
         let slot = self.listed();
-        let serial = slot.lines().find_map(|line| line.trim().strip_prefix("Serial number:")).expect("a serial number");
-        serial.trim().to_string()
+        let serial = slot.lines().find_map(|line| line.trim().strip_prefix("serial num")).expect("a serial number");
+        serial.trim_start_matches([' ', ':']).trim().to_string()
     }
 
     /// The number of the slot that the token is in.
     pub fn slot(&self) -> u64 {
-        self.listed().lines().next().expect("a line").trim().parse().expect("a number")
+        let slot = self.listed();
+        let id = slot.split_once("(0x").and_then(|(_, rest)| rest.split_once(')')).expect("the slot's number").0;
+        u64::from_str_radix(id, 16).expect("a number in hexadecimal")
     }
 
-    /// What softhsm2-util says of the token, from the slot's number on.
+    /// What pkcs11-tool says of the token, from the slot's number on.
     fn listed(&self) -> String {
-        let listing = run(Command::new("softhsm2-util").arg("--show-slots").env("SOFTHSM2_CONF", self.conf()));
-        let label = |line: &str| line.trim().strip_prefix("Label:").is_some_and(|label| label.trim() == self.label);
+        let listing = run(self.tool().arg("--list-slots"));
+        let label = |line: &str| {
+            let label = line.trim().strip_prefix("token label").map(|rest| rest.trim_start_matches([' ', ':']));
+            label == Some(self.label.as_str())
+        };
         let slot = listing.split("\nSlot ").find(|slot| slot.lines().any(label)).expect("the slot of the token");
         slot.to_string()
     }
@@ -122,16 +172,27 @@ impl Token {
 
     /// Whether the module lists a mechanism, in pkcs11-tool's spelling, with that use.
     pub fn offers(&self, mechanism: &str, purpose: &str) -> bool {
-        let listing = self.pkcs11_tool(&["--list-mechanisms"]);
-        listing.lines().any(|line| line.trim().starts_with(&format!("{mechanism},")) && line.contains(purpose))
+        self.mechanism(mechanism).is_some_and(|line| line.contains(purpose))
     }
-}
 
-/// Runs a tool that has to succeed; its arguments stay out of the message, as they may hold a PIN.
-fn run(command: &mut Command) -> String {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let Output { status, stdout, stderr } = command.output().unwrap_or_else(|error| panic!("{name}: {error}"));
-    let stdout = String::from_utf8_lossy(&stdout).into_owned();
-    assert!(status.success(), "{name}: {status}\n{stdout}{}", String::from_utf8_lossy(&stderr));
-    stdout
+    /// Whether it lists a mechanism for keys of so many bits.
+    pub fn offers_bits(&self, mechanism: &str, bits: i32) -> bool {
+        let Some(line) = self.mechanism(mechanism) else { return false };
+        let sizes = line.split_once("keySize={").and_then(|(_, rest)| rest.split_once('}')).map(|(sizes, _)| sizes);
+        let Some((least, most)) = sizes.and_then(|sizes| sizes.split_once(',')) else { return true };
+        let (least, most) = (least.parse().unwrap_or(0), most.parse().unwrap_or(i64::MAX));
+        (least..=most).contains(&i64::from(bits))
+    }
+
+    /// Whether it does not list a mechanism with that use, which then is why the test is left out.
+    pub fn lacks(&self, mechanism: &str, purpose: &str) -> bool {
+        skipped(!self.offers(mechanism, purpose), format!("{} does not list {mechanism} to {purpose}", self.hsm))
+    }
+
+    /// The line that pkcs11-tool prints of a mechanism.
+    fn mechanism(&self, mechanism: &str) -> Option<&str> {
+        let list = || run(self.tool().args(["--token-label", &self.label, "--list-mechanisms"]));
+        let listing = self.mechanisms.get_or_init(list);
+        listing.lines().find(|line| line.trim().split(',').next() == Some(mechanism))
+    }
 }

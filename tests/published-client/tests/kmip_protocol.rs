@@ -6,13 +6,13 @@
 use std::fs;
 use std::net::TcpStream;
 
-use interop::bridge::Bridge;
-use interop::openssl::{PublicKey, Scheme};
-use interop::token::Token;
 use kmip_protocol::client::{Client, ConnectionSettings, Error, tls};
 use kmip_protocol::types::common::{
     AttributeName, AttributeValue, KeyFormatType, KeyMaterial, ObjectType, Operation, UniqueIdentifier,
 };
+use published_client::bridge::Bridge;
+use published_client::openssl::{PublicKey, Scheme};
+use published_client::token::Token;
 
 use kmip_protocol::types::request::{
     Attribute, ProtocolVersion, ProtocolVersionMajor, ProtocolVersionMinor, RequestPayload,

@@ -1,13 +1,17 @@
-//! The bridge, started on a SoftHSM token for clients that others have published.
+//! The bridge, started on a token for clients that others have published.
 #![forbid(unsafe_code)]
 #![allow(dead_code)] // the shared files offer more than is used here
 
 #[path = "../support/bridge.rs"]
 pub mod bridge;
+#[path = "../support/hsm.rs"]
+pub mod hsm;
 #[path = "../support/openssl.rs"]
 pub mod openssl;
 #[path = "../support/scratch.rs"]
 pub mod scratch;
+#[path = "../support/services.rs"]
+pub mod services;
 #[path = "../support/token.rs"]
 pub mod token;
 

@@ -1,0 +1,2 @@
+//! Nothing: this package is there for the modules that its dependencies are.
+#![forbid(unsafe_code)]
