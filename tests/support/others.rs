@@ -1,10 +1,9 @@
 //! Keys as other signers make them: straight through PKCS#11, with their templates and identifiers.
 //!
-//! SoftHSM finds its tokens through SOFTHSM2_CONF, which a test cannot set for itself: so the test program starts itself again, and
+//! A module finds its tokens through its environment, which a test cannot set for itself: so the test program starts itself again, and
 //! a test of the name [`MAKER`], which every file that uses this has, does the work there.
 
 use std::path::Path;
-use std::process::Command;
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::mechanism::Mechanism;
@@ -18,7 +17,7 @@ use super::token::Token;
 pub const MAKER: &str = "makes_keys_where_it_is_told_to";
 
 const WORK: &str = "KEYS_OF_OTHERS_WORK";
-const LABEL: &str = "KEYS_OF_OTHERS_LABEL";
+const SLOT: &str = "KEYS_OF_OTHERS_SLOT";
 const PIN: &str = "KEYS_OF_OTHERS_PIN";
 
 /// The DER of secp256r1's and secp256k1's object identifiers.
@@ -27,9 +26,9 @@ const SECP256K1: &[u8] = &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x0a];
 
 /// Has `work` done on a token: "incumbent rsa", "opendnssec", ... ; `id` is the CKA_ID in hexadecimal.
 pub fn make(token: &Token, work: &str, id: &str) {
-    let mut again = Command::new(std::env::current_exe().expect("this program"));
+    let mut again = token.command(std::env::current_exe().expect("this program"));
     again.args(["--exact", MAKER, "--nocapture"]).env(WORK, format!("{work},{id}"));
-    again.env(LABEL, &token.label).env(PIN, &token.pin).env("SOFTHSM2_CONF", token.conf());
+    again.env(SLOT, token.slot().to_string()).env(PIN, &token.pin);
     let output = again.output().expect("this program starts");
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.contains("made"), "{said}{}", String::from_utf8_lossy(&output.stderr));
@@ -58,10 +57,8 @@ fn byte(digits: &str) -> u8 {
 fn log_in(module: &Path) -> Session {
     let pkcs11 = Pkcs11::new(module).expect("the module loads");
     pkcs11.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).expect("C_Initialize");
-    let label = std::env::var(LABEL).expect("a label");
-    let mut slots = pkcs11.get_slots_with_token().expect("slots").into_iter();
-    let slot = slots.find(|slot| pkcs11.get_token_info(*slot).is_ok_and(|info| info.label() == label)).expect("a slot");
-    let session = pkcs11.open_rw_session(slot).expect("a session");
+    let slot: u64 = std::env::var(SLOT).expect("a slot").parse().expect("a number");
+    let session = pkcs11.open_rw_session(slot.try_into().expect("a slot's id")).expect("a session");
     let pin = AuthPin::new(std::env::var(PIN).expect("a PIN").into());
     session.login(UserType::User, Some(&pin)).expect("a login");
     session
