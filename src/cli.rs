@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 
 use lexopt::Arg;
 
+use crate::bridge::inventory::Named;
 use crate::check::Trials;
 use crate::config::{self, Overrides, nearest};
 use crate::console::Questions;
+use crate::keys::Wishes;
 use crate::logging;
 
 /// What the command line asks for.
@@ -23,6 +25,8 @@ pub enum Action {
     CheckConfig(Options),
     /// Say how the program is used.
     Help,
+    /// Show what is on a token, or destroy some of it.
+    Keys(Options, Questions, Wishes),
     /// Serve.
     Run(Options),
     /// Say which version this is.
@@ -43,16 +47,19 @@ pub struct Options {
 pub enum Command {
     /// Prove the set-up.
     Check,
+    /// Show what is on a token, or destroy some of it.
+    Keys,
 }
 
 impl Command {
     /// Every command, in the order of the help.
-    pub const ALL: [Self; 1] = [Self::Check];
+    pub const ALL: [Self; 2] = [Self::Check, Self::Keys];
 
     /// The word for it.
     pub fn word(self) -> &'static str {
         match self {
             Self::Check => "check",
+            Self::Keys => "keys",
         }
     }
 
@@ -60,6 +67,7 @@ impl Command {
     pub fn help(self) -> &'static str {
         match self {
             Self::Check => "try out configuration, module, tokens and certificate",
+            Self::Keys => "list the keys on a token, all or [id ...]",
         }
     }
 }
@@ -82,32 +90,39 @@ pub struct Opt {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asks {
+    Cascade,
     CheckConfig,
     Config,
     Daemonize,
     DataObjects,
+    Destroy,
     Group,
     Help,
     Json,
     LogLevel,
     LogTarget,
+    Orphans,
     PinFile,
     Sign,
     StateDir,
     Token,
     TryLowPin,
+    Unused,
     User,
     Version,
+    Yes,
 }
 
 /// Options that make sense whatever is to be done.
-const ANYTHING: &[Option<Command>] = &[None, Some(Command::Check)];
+const ANYTHING: &[Option<Command>] = &[None, Some(Command::Check), Some(Command::Keys)];
 /// Options of the server only.
 const SERVING: &[Option<Command>] = &[None];
 /// Options of the commands that look at tokens.
-const LOOKING: &[Option<Command>] = &[Some(Command::Check)];
+const LOOKING: &[Option<Command>] = &[Some(Command::Check), Some(Command::Keys)];
 /// Options of `check` only.
 const CHECKING: &[Option<Command>] = &[Some(Command::Check)];
+/// Options of `keys` only.
+const LISTING: &[Option<Command>] = &[Some(Command::Keys)];
 
 /// Every option, in the order of the help. Parsing, help and the tests of the manual read this table.
 pub const OPTIONS: &[Opt] = &[
@@ -132,6 +147,11 @@ pub const OPTIONS: &[Opt] = &[
     opt(None, "sign", None, "make keys, sign with them, destroy them", CHECKING, Asks::Sign),
     opt(None, "data-objects", None, "try data objects, which some modules hang on", CHECKING, Asks::DataObjects),
     opt(None, "try-low-pin", None, "log in although wrong PINs came before", CHECKING, Asks::TryLowPin),
+    opt(None, "cascade", Some("SERVER"), "how Cascade imports them from SERVER", LISTING, Asks::Cascade),
+    opt(None, "unused", None, "only keys with a new key's name", LISTING, Asks::Unused),
+    opt(None, "orphans", None, "only keys that lack a half", LISTING, Asks::Orphans),
+    opt(None, "destroy", None, "destroy these keys, after asking", LISTING, Asks::Destroy),
+    opt(None, "yes", None, "do not ask", LISTING, Asks::Yes),
     opt(Some('h'), "help", None, "print this and exit", ANYTHING, Asks::Help),
     opt(Some('V'), "version", None, "print the version and exit", ANYTHING, Asks::Version),
 ];
@@ -143,9 +163,14 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Action, UsageEr
     let overrides = &mut options.overrides;
     let mut questions = Questions::default();
     let mut trials = Trials::default();
+    let mut wishes = Wishes::default();
     let mut command = None;
     let mut given = Vec::new();
     while let Some(arg) = parser.next()? {
+        if let (Arg::Value(word), Some(Command::Keys)) = (&arg, command) {
+            wishes.named.push(word.to_str().and_then(Named::parse).ok_or_else(|| unnamed(word))?);
+            continue;
+        }
         if let Arg::Value(word) = &arg {
             command = Some(find_command(word).filter(|_| command.is_none()).ok_or_else(|| unexpected(word))?);
             continue;
@@ -155,21 +180,26 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Action, UsageEr
         // What an option that takes no value was given is an error of the parser's next step.
         let value = if opt.value.is_some() { parser.value()? } else { OsString::new() };
         match opt.asks {
+            Asks::Cascade => wishes.cascade = Some(text(opt, value)?),
             Asks::CheckConfig | Asks::Daemonize => {}
             Asks::Config => options.config = value.into(),
             Asks::DataObjects => trials.data_objects = true,
+            Asks::Destroy => wishes.destroy = true,
             Asks::Group => overrides.group = Some(text(opt, value)?),
             Asks::Help => return Ok(Action::Help),
             Asks::Json => questions.json = true,
             Asks::LogLevel => overrides.log_level = Some(level(&value)?),
             Asks::LogTarget => overrides.log_target = Some(target(&value)?),
+            Asks::Orphans => wishes.orphans = true,
             Asks::PinFile => questions.pin_file = Some(absolute(opt, Path::new(&value))?),
             Asks::Sign => trials.sign = true,
             Asks::StateDir => overrides.state_dir = Some(absolute(opt, Path::new(&value))?),
             Asks::Token => questions.token = Some(text(opt, value)?),
             Asks::TryLowPin => trials.low_pin = true,
+            Asks::Unused => wishes.unused = true,
             Asks::User => overrides.user = Some(text(opt, value)?),
             Asks::Version => return Ok(Action::Version),
+            Asks::Yes => wishes.yes = true,
         }
     }
     if let Some(opt) = given.iter().find(|opt| !opt.commands.contains(&command)) {
@@ -179,9 +209,28 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Action, UsageEr
     overrides.daemonize = is_given(Asks::Daemonize);
     Ok(match command {
         Some(Command::Check) => Action::Check(options, questions, trials),
+        Some(Command::Keys) => {
+            judge(&wishes, &questions)?;
+            Action::Keys(options, questions, wishes)
+        }
         None if is_given(Asks::CheckConfig) => Action::CheckConfig(options),
         None => Action::Run(options),
     })
+}
+
+/// Refuses wishes that do not go together.
+fn judge(wishes: &Wishes, questions: &Questions) -> Result<(), UsageError> {
+    let refuse = |why: &str| Err(UsageError(why.to_owned()));
+    if wishes.yes && !wishes.destroy {
+        return refuse("--yes is for --destroy only");
+    }
+    if wishes.destroy && (questions.json || wishes.cascade.is_some()) {
+        return refuse("--destroy goes with neither --json nor --cascade");
+    }
+    if wishes.destroy && wishes.named.is_empty() && !wishes.orphans && !wishes.unused {
+        return refuse("--destroy needs to be told what: identifiers, --orphans or --unused");
+    }
+    Ok(())
 }
 
 /// How the program is used.
@@ -263,6 +312,10 @@ fn unexpected(word: &OsStr) -> UsageError {
         Some(known) if word != known => format!("there is no command {word:?}, the nearest is {known}"),
         _ => format!("unexpected argument {word:?}"),
     })
+}
+
+fn unnamed(word: &OsStr) -> UsageError {
+    UsageError(format!("{word:?} is no identifier of a key, such as 0A0B, 0A0B_pub or 0A0B_priv"))
 }
 
 fn misplaced(opt: &Opt, command: Option<Command>) -> UsageError {

@@ -1,6 +1,6 @@
 //! A KMIP server that executes its requests on a PKCS#11 module.
 //!
-//! The modules form layers, from the top: `cli`, `daemon`, `check`, `console`, `config`, `server`, `bridge`, then `kmip` (over
+//! The modules form layers, from the top: `cli`, `daemon`, `check`, `keys`, `console`, `config`, `server`, `bridge`, then `kmip` (over
 //! `ttlv`) and `pkcs11` side by side, then what stands alone: `logging`, `notify`, `json`, `sys`. A file uses only what is below it;
 //! `tests/layering.rs` holds that.
 
@@ -11,6 +11,7 @@ pub mod config;
 pub mod console;
 pub mod daemon;
 pub mod json;
+pub mod keys;
 pub mod kmip;
 pub mod logging;
 pub mod notify;
@@ -40,6 +41,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         Ok(Action::CheckConfig(options)) => check(&options),
         Ok(Action::Help) => print(&cli::help()),
+        Ok(Action::Keys(options, questions, wishes)) => {
+            logging::start_plain(options.overrides.log_level.unwrap_or(LevelFilter::Warn));
+            keys::run(&options.config, &options.overrides, &questions, &wishes)
+        }
         Ok(Action::Run(options)) => daemon::run(&options.config, &options.overrides),
         Ok(Action::Version) => print(&cli::version()),
         Err(error) => complain(&error.to_string(), ExitCode::from(USAGE)),

@@ -13,13 +13,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "lib",
         &[
-            "bridge", "check", "cli", "config", "console", "daemon", "json", "kmip", "logging", "notify", "pkcs11",
-            "server", "sys", "ttlv",
+            "bridge", "check", "cli", "config", "console", "daemon", "json", "keys", "kmip", "logging", "notify",
+            "pkcs11", "server", "sys", "ttlv",
         ],
     ),
-    ("cli", &["check", "config", "console", "logging"]),
+    ("cli", &["bridge", "check", "config", "console", "keys", "logging"]),
     ("daemon", &["bridge", "check", "config", "logging", "notify", "pkcs11", "server", "sys"]),
     ("check", &["bridge", "config", "console", "json", "logging", "pkcs11", "server", "sys"]),
+    ("keys", &["bridge", "config", "console", "json", "logging", "pkcs11", "sys"]),
     ("console", &["bridge", "config", "pkcs11", "sys"]),
     ("config", &["bridge", "logging", "pkcs11", "server", "sys"]),
     ("server", &["bridge", "logging", "notify", "sys", "ttlv"]),

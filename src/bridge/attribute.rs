@@ -90,9 +90,8 @@ const TABLE: &[(&str, Values)] = &[
         });
         Ok(())
     }),
-    ("State", |_, put| {
-        // Without a stored life cycle every object is Active from birth.
-        put(&|w, tag| w.enumeration(tag, State::ACTIVE.0));
+    ("State", |subject, put| {
+        put(&|w, tag| w.enumeration(tag, state(subject.object).0));
         Ok(())
     }),
     ("Link", |subject, put| {
@@ -193,12 +192,22 @@ pub(super) const USAGE_BITS: [(UsageMask, Class, UsageFlag); 7] = [
     (UsageMask::DERIVE_KEY, Class::PrivateKey, |usage| &mut usage.derive),
 ];
 
-fn usage_mask(object: &Object) -> i32 {
-    let mut usage = object.key.usage;
-    // A public half told by its private key verifies what that signs.
-    if !object.is_stored() {
-        usage = Usage { verify: usage.sign, encrypt: usage.decrypt, wrap: usage.unwrap, ..Usage::default() };
+/// The object's state. Without a stored life cycle every object is Active from birth.
+pub(super) fn state(_: &Object) -> State {
+    State::ACTIVE
+}
+
+/// What the object may be used for: a public half without an object of its own, for what belongs to the uses of its private key.
+pub(super) fn usage(object: &Object) -> Usage {
+    let usage = object.key.usage;
+    if object.is_stored() {
+        return usage;
     }
+    Usage { verify: usage.sign, encrypt: usage.decrypt, wrap: usage.unwrap, ..Usage::default() }
+}
+
+fn usage_mask(object: &Object) -> i32 {
+    let mut usage = usage(object);
     let bits = USAGE_BITS.iter().filter(|(_, _, flag)| *flag(&mut usage)).map(|(bit, _, _)| bit.0);
     i32::try_from(bits.fold(0, |mask, bit| mask | bit)).unwrap_or(0)
 }

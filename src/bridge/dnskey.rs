@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::pkcs11::{Curve, PublicKey};
+use crate::pkcs11::{Curve, KeyKind, PublicKey};
 
 /// What a DNSKEY record says beside the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +16,23 @@ pub(super) struct Dnskey {
     pub(super) algorithm: u8,
     /// Of the whole record.
     pub(super) key_tag: u16,
+}
+
+impl Dnskey {
+    /// The algorithms that the record of such a key may state.
+    pub(super) fn algorithms_of(kind: KeyKind) -> Vec<u8> {
+        let fits = |curve: Option<Curve>| match kind {
+            KeyKind::Rsa { .. } => curve.is_none(),
+            KeyKind::Ec(own) => curve == Some(own),
+            KeyKind::Other(_) => false,
+        };
+        ALGORITHMS.iter().filter(|(_, curve)| fits(*curve)).map(|(number, _)| *number).collect()
+    }
+
+    /// Whether the bit for secure entry points is set (RFC 4034, section 2.1.1).
+    pub(super) fn is_entry_point(&self) -> bool {
+        self.flags & 1 != 0
+    }
 }
 
 impl fmt::Display for Dnskey {
@@ -129,7 +146,6 @@ fn rsa(bytes: &[u8]) -> Option<PublicKey> {
 }
 
 /// The form in which a record holds a key: what [`read`] takes apart.
-#[cfg(test)]
 pub(super) fn encoded(key: &PublicKey) -> Vec<u8> {
     match key {
         PublicKey::Rsa { modulus, exponent } => {

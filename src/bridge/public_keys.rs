@@ -101,6 +101,16 @@ impl PublicKeys {
         self.files.is_empty()
     }
 
+    /// The DNSKEY records that hold this key.
+    pub(super) fn records_of<'k>(&'k self, key: &'k PublicKey) -> impl Iterator<Item = &'k Dnskey> {
+        self.files.iter().filter(move |known| known.key == *key).filter_map(|known| known.dnskey.as_ref())
+    }
+
+    /// Every DNSKEY record.
+    pub(super) fn records(&self) -> impl Iterator<Item = &Dnskey> {
+        self.files.iter().filter_map(|known| known.dnskey.as_ref())
+    }
+
     /// The other half of a private key, if a file has it.
     ///
     /// # Errors

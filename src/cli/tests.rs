@@ -64,6 +64,38 @@ fn takes_a_command_before_or_after_options() {
 }
 
 #[test]
+fn takes_what_keys_are_meant_and_what_to_do_with_them() {
+    let wanted = Wishes {
+        cascade: None,
+        destroy: true,
+        named: ["0a0b", "0A0C_pub", "0A0D_priv"].iter().filter_map(|text| Named::parse(text)).collect(),
+        orphans: true,
+        unused: true,
+        yes: true,
+    };
+    match parsed("-c x keys 0a0b --orphans 0A0C_pub --unused --destroy --yes -- 0A0D_priv") {
+        Ok(Action::Keys(options, questions, wishes)) => {
+            assert_eq!((options.config.as_path(), questions, wishes), (Path::new("x"), Questions::default(), wanted));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(
+        matches!(parsed("keys --cascade s --json"), Ok(Action::Keys(_, _, wishes)) if wishes.cascade.as_deref() == Some("s"))
+    );
+    for (line, why) in [
+        ("keys 0a0", "\"0a0\" is no identifier of a key, such as 0A0B, 0A0B_pub or 0A0B_priv"),
+        ("keys 0a_sec", "\"0a_sec\" is no identifier of a key, such as 0A0B, 0A0B_pub or 0A0B_priv"),
+        ("keys --destroy", "--destroy needs to be told what: identifiers, --orphans or --unused"),
+        ("keys --destroy 0a --json", "--destroy goes with neither --json nor --cascade"),
+        ("keys --yes 0a", "--yes is for --destroy only"),
+        ("--orphans", "--orphans is for a command only (keys)"),
+        ("check --cascade s", "--cascade is not for the command check"),
+    ] {
+        assert_eq!(refused(line), format!("cascade-hsm-bridge: {why}"));
+    }
+}
+
+#[test]
 fn knows_the_log_targets() {
     let target = |line: &str| run(line).overrides.log_target.unwrap();
     assert_eq!(target("-l stderr"), logging::Target::Stderr);

@@ -2,7 +2,8 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
-use std::io;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -121,7 +122,7 @@ impl Visit {
             (_, Some(pin), _) => pin.as_slice(),
             (_, None, Some(kept)) => kept.as_slice(),
             (_, None, None) => {
-                asked = ask(choice)?;
+                asked = ask_pin(choice)?;
                 asked.as_slice()
             }
         };
@@ -129,10 +130,23 @@ impl Visit {
     }
 }
 
-fn ask(choice: &Choice) -> Result<Zeroizing<Vec<u8>>, Denied> {
+fn ask_pin(choice: &Choice) -> Result<Zeroizing<Vec<u8>>, Denied> {
     let name = choice.info.as_ref().map_or_else(|| format!("in slot {}", choice.name), TokenInfo::name);
     let asked = sys::ask_hidden(&format!("PIN of the token {name}: ")).map_err(Denied::NoPin)?;
     asked.ok_or(Denied::NothingTyped)
+}
+
+/// Asks something at the terminal that this process belongs to, whatever its standard streams are; the answer is a line.
+///
+/// # Errors
+/// There is no terminal, or it fails.
+pub fn ask(question: &str) -> io::Result<String> {
+    const LONGEST: u64 = 4096;
+    let mut terminal = File::options().read(true).write(true).open("/dev/tty")?;
+    terminal.write_all(question.as_bytes())?;
+    let mut answer = String::new();
+    BufReader::new(terminal.take(LONGEST)).read_line(&mut answer)?;
+    Ok(answer)
 }
 
 /// Becomes whom the configuration names, before any code of the module runs.
