@@ -3,7 +3,7 @@
 use cryptoki_sys::*;
 
 use crate::call::Call;
-use crate::objects::made;
+use crate::objects::{made, make};
 use crate::real::forward;
 use crate::template::Template;
 use crate::{handles, ids};
@@ -60,19 +60,9 @@ pub unsafe fn generate(
     count: CK_ULONG,
     to: *mut CK_OBJECT_HANDLE,
 ) -> CK_RV {
-    // SAFETY: the application's template.
-    let Some(mut template) = (unsafe { Template::read(template, count) }) else {
-        return CKR_ARGUMENTS_BAD;
-    };
-    let class = Some(CKO_SECRET_KEY);
-    if let Some(rv) = template.apply(call, class).or_else(|| ids::choose(call, class, &mut [&mut template])) {
-        return rv;
-    }
-    let (raw, count) = template.raw();
-    let rv = forward!(call.real, C_GenerateKey, session, mechanism, raw, count, to);
-    // SAFETY: the application's pointer.
-    unsafe { made(call, rv, to) };
-    rv
+    let work = |raw, count| forward!(call.real, C_GenerateKey, session, mechanism, raw, count, to);
+    // SAFETY: the application's pointers.
+    unsafe { make(call, (template, count), Some(CKO_SECRET_KEY), to, work) }
 }
 
 /// C_GenerateKeyPair.
@@ -92,15 +82,17 @@ pub unsafe fn generate_pair(
     to_public: *mut CK_OBJECT_HANDLE,
     to_private: *mut CK_OBJECT_HANDLE,
 ) -> CK_RV {
-    // SAFETY: the application's templates.
-    let templates = unsafe { (Template::read(public, public_count), Template::read(private, private_count)) };
-    let (Some(mut public), Some(mut private)) = templates else {
-        return CKR_ARGUMENTS_BAD;
+    // SAFETY: the application's template.
+    let mut public = match unsafe { Template::ruled(call, public, public_count, Some(CKO_PUBLIC_KEY)) } {
+        Ok(template) => template,
+        Err(rv) => return rv,
     };
-    let refused = public.apply(call, Some(CKO_PUBLIC_KEY));
-    let refused = refused.or_else(|| private.apply(call, Some(CKO_PRIVATE_KEY)));
-    let refused = refused.or_else(|| ids::choose(call, Some(CKO_PRIVATE_KEY), &mut [&mut public, &mut private]));
-    if let Some(rv) = refused {
+    // SAFETY: the application's template.
+    let mut private = match unsafe { Template::ruled(call, private, private_count, Some(CKO_PRIVATE_KEY)) } {
+        Ok(template) => template,
+        Err(rv) => return rv,
+    };
+    if let Some(rv) = ids::choose(call, Some(CKO_PRIVATE_KEY), &mut [&mut public, &mut private]) {
         return rv;
     }
     let (public, public_count) = public.raw();
@@ -160,20 +152,10 @@ pub unsafe fn unwrap(
     count: CK_ULONG,
     to: *mut CK_OBJECT_HANDLE,
 ) -> CK_RV {
-    // SAFETY: the application's template.
-    let Some(mut template) = (unsafe { Template::read(template, count) }) else {
-        return CKR_ARGUMENTS_BAD;
-    };
-    let class = template.class();
-    if let Some(rv) = template.apply(call, class).or_else(|| ids::choose(call, class, &mut [&mut template])) {
-        return rv;
-    }
-    let (raw, count) = template.raw();
     let key = handles::real(call, key);
-    let rv = forward!(call.real, C_UnwrapKey, session, mechanism, key, from, len, raw, count, to);
-    // SAFETY: the application's pointer.
-    unsafe { made(call, rv, to) };
-    rv
+    let work = |raw, count| forward!(call.real, C_UnwrapKey, session, mechanism, key, from, len, raw, count, to);
+    // SAFETY: the application's pointers.
+    unsafe { make(call, (template, count), None, to, work) }
 }
 
 /// C_DeriveKey.
@@ -190,17 +172,8 @@ pub unsafe fn derive(
     count: CK_ULONG,
     to: *mut CK_OBJECT_HANDLE,
 ) -> CK_RV {
-    // SAFETY: the application's template.
-    let Some(mut template) = (unsafe { Template::read(template, count) }) else {
-        return CKR_ARGUMENTS_BAD;
-    };
-    let class = template.class();
-    if let Some(rv) = template.apply(call, class).or_else(|| ids::choose(call, class, &mut [&mut template])) {
-        return rv;
-    }
-    let (raw, count) = template.raw();
-    let rv = forward!(call.real, C_DeriveKey, session, mechanism, handles::real(call, key), raw, count, to);
-    // SAFETY: the application's pointer.
-    unsafe { made(call, rv, to) };
-    rv
+    let key = handles::real(call, key);
+    let work = |raw, count| forward!(call.real, C_DeriveKey, session, mechanism, key, raw, count, to);
+    // SAFETY: the application's pointers.
+    unsafe { make(call, (template, count), None, to, work) }
 }

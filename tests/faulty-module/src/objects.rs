@@ -20,6 +20,34 @@ pub unsafe fn made(call: &Call, rv: CK_RV, to: *mut CK_OBJECT_HANDLE) {
     }
 }
 
+/// Makes an object by `work`, with the template as the rules and the choice of its id leave it.
+///
+/// # Safety
+///
+/// The pointers are an application's, as the standard asks.
+pub unsafe fn make(
+    call: &Call,
+    (template, count): (*mut CK_ATTRIBUTE, CK_ULONG),
+    class: Option<CK_OBJECT_CLASS>,
+    to: *mut CK_OBJECT_HANDLE,
+    work: impl FnOnce(*mut CK_ATTRIBUTE, CK_ULONG) -> CK_RV,
+) -> CK_RV {
+    // SAFETY: the application's template.
+    let mut template = match unsafe { Template::ruled(call, template, count, class) } {
+        Ok(template) => template,
+        Err(rv) => return rv,
+    };
+    let class = class.or(template.class());
+    if let Some(rv) = ids::choose(call, class, &mut [&mut template]) {
+        return rv;
+    }
+    let (raw, count) = template.raw();
+    let rv = work(raw, count);
+    // SAFETY: the application's pointer.
+    unsafe { made(call, rv, to) };
+    rv
+}
+
 /// C_CreateObject.
 ///
 /// # Safety
@@ -32,19 +60,9 @@ pub unsafe fn create(
     count: CK_ULONG,
     to: *mut CK_OBJECT_HANDLE,
 ) -> CK_RV {
-    // SAFETY: the application's template.
-    let Some(mut template) = (unsafe { Template::read(template, count) }) else {
-        return CKR_ARGUMENTS_BAD;
-    };
-    let class = template.class();
-    if let Some(rv) = template.apply(call, class).or_else(|| ids::choose(call, class, &mut [&mut template])) {
-        return rv;
-    }
-    let (raw, count) = template.raw();
-    let rv = forward!(call.real, C_CreateObject, session, raw, count, to);
-    // SAFETY: the application's pointer.
-    unsafe { made(call, rv, to) };
-    rv
+    let work = |raw, count| forward!(call.real, C_CreateObject, session, raw, count, to);
+    // SAFETY: the application's pointers.
+    unsafe { make(call, (template, count), None, to, work) }
 }
 
 /// C_CopyObject.
@@ -60,15 +78,10 @@ pub unsafe fn copy(
     count: CK_ULONG,
     to: *mut CK_OBJECT_HANDLE,
 ) -> CK_RV {
-    // SAFETY: the application's template.
-    let Some(mut template) = (unsafe { Template::read(template, count) }) else {
-        return CKR_ARGUMENTS_BAD;
-    };
-    if let Some(rv) = template.apply(call, call.class()) {
-        return rv;
-    }
-    let (raw, count) = template.raw();
-    let rv = forward!(call.real, C_CopyObject, session, handles::real(call, object), raw, count, to);
+    let object = handles::real(call, object);
+    let work = |raw, count| forward!(call.real, C_CopyObject, session, object, raw, count, to);
+    // SAFETY: the application's pointers.
+    let rv = unsafe { change(call, template, count, work) };
     // SAFETY: the application's pointer.
     unsafe { made(call, rv, to) };
     rv
@@ -86,15 +99,31 @@ pub unsafe fn set_attributes(
     template: *mut CK_ATTRIBUTE,
     count: CK_ULONG,
 ) -> CK_RV {
+    let object = handles::real(call, object);
+    let work = |raw, count| forward!(call.real, C_SetAttributeValue, session, object, raw, count);
     // SAFETY: the application's template.
-    let Some(mut template) = (unsafe { Template::read(template, count) }) else {
-        return CKR_ARGUMENTS_BAD;
-    };
-    if let Some(rv) = template.apply(call, call.class()) {
-        return rv;
+    unsafe { change(call, template, count, work) }
+}
+
+/// Does `work` with a template that changes the object which the call is about.
+///
+/// # Safety
+///
+/// The template is an application's, as the standard asks.
+unsafe fn change(
+    call: &Call,
+    template: *mut CK_ATTRIBUTE,
+    count: CK_ULONG,
+    work: impl FnOnce(*mut CK_ATTRIBUTE, CK_ULONG) -> CK_RV,
+) -> CK_RV {
+    // SAFETY: the application's template.
+    match unsafe { Template::ruled(call, template, count, call.class()) } {
+        Ok(mut template) => {
+            let (raw, count) = template.raw();
+            work(raw, count)
+        }
+        Err(rv) => rv,
     }
-    let (raw, count) = template.raw();
-    forward!(call.real, C_SetAttributeValue, session, handles::real(call, object), raw, count)
 }
 
 /// C_GetObjectSize.
@@ -148,13 +177,10 @@ pub unsafe fn find_init(
     count: CK_ULONG,
 ) -> CK_RV {
     // SAFETY: the application's template.
-    let Some(mut template) = (unsafe { Template::read(template, count) }) else {
-        return CKR_ARGUMENTS_BAD;
+    let mut template = match unsafe { Template::ruled(call, template, count, None) } {
+        Ok(template) => template,
+        Err(rv) => return rv,
     };
-    let class = template.class();
-    if let Some(rv) = template.apply(call, class) {
-        return rv;
-    }
     let (raw, count) = template.raw();
     forward!(call.real, C_FindObjectsInit, session, raw, count)
 }

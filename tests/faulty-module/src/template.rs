@@ -22,7 +22,7 @@ impl Template {
     /// # Safety
     ///
     /// `attributes` is null or points to `count` attributes, each with a null pointer or as many bytes as it says.
-    pub unsafe fn read(attributes: *const CK_ATTRIBUTE, count: CK_ULONG) -> Option<Template> {
+    unsafe fn read(attributes: *const CK_ATTRIBUTE, count: CK_ULONG) -> Option<Template> {
         if attributes.is_null() {
             return (count == 0).then(Template::default);
         }
@@ -39,6 +39,24 @@ impl Template {
             (attribute.type_, value)
         };
         Some(Template { attributes: given.iter().map(copy).collect(), raw: Vec::new() })
+    }
+
+    /// An application's template as the rules leave it, for an object of that class or of the one it names itself; the
+    /// answer, if it is none or a rule refuses it.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Template::read`].
+    pub unsafe fn ruled(
+        call: &Call,
+        attributes: *const CK_ATTRIBUTE,
+        count: CK_ULONG,
+        class: Option<CK_OBJECT_CLASS>,
+    ) -> Result<Template, CK_RV> {
+        // SAFETY: by the contract of this function.
+        let mut template = unsafe { Template::read(attributes, count) }.ok_or(CKR_ARGUMENTS_BAD)?;
+        let class = class.or(template.class());
+        template.apply(call, class).map_or(Ok(template), Err)
     }
 
     pub fn get(&self, kind: CK_ATTRIBUTE_TYPE) -> Option<&[u8]> {
@@ -68,7 +86,7 @@ impl Template {
     }
 
     /// Applies the rules for an object of that class; the answer, if one of them refuses.
-    pub fn apply(&mut self, call: &Call, class: Option<CK_OBJECT_CLASS>) -> Option<CK_RV> {
+    fn apply(&mut self, call: &Call, class: Option<CK_OBJECT_CLASS>) -> Option<CK_RV> {
         let rules = call.control.settings.template.iter();
         rules.filter(|rule| concerns(rule, call, class)).find_map(|rule| self.apply_one(rule))
     }
