@@ -7,7 +7,7 @@ use cryptoki_sys::*;
 
 use crate::call::{self, Subject};
 use crate::real::forward;
-use crate::{attributes, info, keys, login, mechanisms, objects, sessions, slots};
+use crate::{attributes, hashed, info, keys, login, mechanisms, objects, sessions, slots};
 
 /// Declares the functions, their enumeration and the function list.
 macro_rules! functions {
@@ -40,6 +40,15 @@ macro_rules! functions {
         /// The function list, without the functions that are to be absent.
         pub fn list(version: CK_VERSION, present: impl Fn(Function) -> bool) -> CK_FUNCTION_LIST {
             CK_FUNCTION_LIST { version, $($name: if present(Function::$name) { Some($name) } else { None }),* }
+        }
+
+        /// The same functions in the longest of the lists that begin alike; those that 3.0 added are absent.
+        pub fn long_list(version: CK_VERSION, present: impl Fn(Function) -> bool) -> CK_FUNCTION_LIST_3_2 {
+            CK_FUNCTION_LIST_3_2 {
+                version,
+                $($name: if present(Function::$name) { Some($name) } else { None },)*
+                ..CK_FUNCTION_LIST_3_2::default()
+            }
         }
     };
     (@work $call:ident, $name:ident, [], ($($arg:ident),*)) => {
@@ -132,7 +141,8 @@ functions! {
     C_DigestFinal(s: Session, to: Bytes, room: OutLen) on session(s).output(to, room);
 
     C_SignInit(s: Session, m: Mech, key: Object) on session(s).mechanism(m).object(key), by keys::sign_init;
-    C_Sign(s: Session, from: Bytes, len: Len, to: Bytes, room: OutLen) on session(s).input(len).output(to, room);
+    C_Sign(s: Session, from: Bytes, len: Len, to: Bytes, room: OutLen)
+        on session(s).input(len).output(to, room), by hashed::sign;
     C_SignUpdate(s: Session, from: Bytes, len: Len) on session(s).input(len);
     C_SignFinal(s: Session, to: Bytes, room: OutLen) on session(s).output(to, room);
     C_SignRecoverInit(s: Session, m: Mech, key: Object)
@@ -141,7 +151,8 @@ functions! {
         on session(s).input(len).output(to, room);
 
     C_VerifyInit(s: Session, m: Mech, key: Object) on session(s).mechanism(m).object(key), by keys::verify_init;
-    C_Verify(s: Session, from: Bytes, len: Len, signature: Bytes, signature_len: Len) on session(s).input(len);
+    C_Verify(s: Session, from: Bytes, len: Len, signature: Bytes, signature_len: Len)
+        on session(s).input(len), by hashed::verify;
     C_VerifyUpdate(s: Session, from: Bytes, len: Len) on session(s).input(len);
     C_VerifyFinal(s: Session, signature: Bytes, signature_len: Len) on session(s);
     C_VerifyRecoverInit(s: Session, m: Mech, key: Object)

@@ -5,10 +5,7 @@ use cryptoki_sys::*;
 use crate::call::Call;
 use crate::real::{self, forward};
 use crate::settings::{AttributeRule, Form};
-use crate::{handles, objects};
-
-const OCTET_STRING: u8 = 0x04;
-const BIT_STRING: u8 = 0x03;
+use crate::{extra, handles, objects, public_key};
 
 /// C_GetAttributeValue.
 ///
@@ -23,11 +20,20 @@ pub unsafe fn get(
     count: CK_ULONG,
 ) -> CK_RV {
     let object = handles::real(call, object);
-    if template.is_null() || call.control.settings.attribute.is_empty() {
+    let is_extra = extra::attribute(call, object, CKA_CLASS).is_some();
+    if template.is_null() || call.control.settings.attribute.is_empty() && !is_extra {
         return forward!(call.real, C_GetAttributeValue, session, object, template, count);
     }
     // SAFETY: the application's template.
     let asked = unsafe { std::slice::from_raw_parts_mut(template, count as usize) };
+    if is_extra {
+        let of_one = |attribute: &mut CK_ATTRIBUTE| {
+            let value = extra::attribute(call, object, attribute.type_).unwrap_or(Err(CKR_OBJECT_HANDLE_INVALID));
+            // SAFETY: the application's attribute.
+            unsafe { answer(attribute, value) }
+        };
+        return asked.iter_mut().map(of_one).fold(CKR_OK, |rv, one| if rv == CKR_OK { one } else { rv });
+    }
     let rules: Vec<Option<&AttributeRule>> =
         asked.iter().map(|attribute| rule(call, session, object, attribute.type_)).collect();
     let whole = rules.iter().flatten().find(|rule| rule.whole).and_then(|rule| rule.rv);
@@ -88,15 +94,23 @@ fn value(
     if let Some(value) = &rule.value {
         return Ok(value.bytes());
     }
-    let mut value = real::attribute(call.real, session, object, kind);
-    if value.is_none() && rule.partner {
+    let own = |kind| real::attribute(call.real, session, object, kind);
+    let partners = || {
         let class = match real::ulong_attribute(call.real, session, object, CKA_CLASS) {
             Some(CKO_PRIVATE_KEY) => CKO_PUBLIC_KEY,
             _ => CKO_PRIVATE_KEY,
         };
-        let partners = objects::partners(call, session, object, class);
-        value = partners.iter().find_map(|partner| real::attribute(call.real, session, *partner, kind));
-    }
+        objects::partners(call, session, object, class)
+    };
+    let of_either = |kind| {
+        let of_partner = || partners().iter().find_map(|partner| real::attribute(call.real, session, *partner, kind));
+        own(kind).or_else(of_partner)
+    };
+    let value = match rule.form {
+        Some(Form::Info) => public_key::info(of_either),
+        _ if rule.partner => of_either(kind),
+        _ => own(kind),
+    };
     let value = value.ok_or(CKR_ATTRIBUTE_TYPE_INVALID)?;
     Ok(rule.form.map_or_else(|| value.clone(), |form| reform(&value, form)))
 }
@@ -125,28 +139,9 @@ unsafe fn answer(attribute: &mut CK_ATTRIBUTE, value: Result<Vec<u8>, CK_RV>) ->
 
 fn reform(value: &[u8], form: Form) -> Vec<u8> {
     match form {
-        Form::Raw => inside(value).to_vec(),
-        Form::BitString => {
-            let inside = inside(value);
-            let mut whole = vec![BIT_STRING];
-            match u8::try_from(inside.len() + 1) {
-                Ok(len) if len < 0x80 => whole.push(len),
-                Ok(len) => whole.extend([0x81, len]),
-                Err(_) => return value.to_vec(),
-            }
-            whole.push(0);
-            whole.extend(inside);
-            whole
-        }
+        Form::Raw => public_key::inside(value).to_vec(),
+        Form::BitString => public_key::bits(public_key::inside(value)),
         Form::LeadingZero => [&[0], value].concat(),
-    }
-}
-
-/// The content of an OCTET STRING, or the value itself if it is none. Only lengths up to 255 occur in points.
-fn inside(value: &[u8]) -> &[u8] {
-    match value {
-        [OCTET_STRING, 0x81, len, rest @ ..] if rest.len() == usize::from(*len) => rest,
-        [OCTET_STRING, len, rest @ ..] if rest.len() == usize::from(*len) => rest,
-        _ => value,
+        Form::Info => value.to_vec(),
     }
 }

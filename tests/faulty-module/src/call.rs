@@ -8,7 +8,7 @@ use cryptoki_sys::*;
 use crate::abi::Function;
 use crate::control::{self, Control};
 use crate::settings::Token;
-use crate::{counts, events, faults, handles, mechanisms, operations, real, sessions, slots};
+use crate::{counts, events, faults, handles, login, mechanisms, operations, real, sessions, slots};
 
 /// Held for reading while the real module works, for writing while something happens behind the callers' backs, so that
 /// a session is never closed under a call that uses it.
@@ -120,7 +120,12 @@ impl Call {
 
 /// Runs one call; a panic becomes CKR_GENERAL_ERROR.
 pub fn enter(function: Function, subject: Subject, work: impl FnOnce(&Call) -> CK_RV) -> CK_RV {
-    catch_unwind(AssertUnwindSafe(|| run(function, subject, work))).unwrap_or(CKR_GENERAL_ERROR)
+    guarded(|| run(function, subject, work))
+}
+
+/// Lets no panic out to an application.
+pub fn guarded(work: impl FnOnce() -> CK_RV) -> CK_RV {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or(CKR_GENERAL_ERROR)
 }
 
 fn run(function: Function, subject: Subject, work: impl FnOnce(&Call) -> CK_RV) -> CK_RV {
@@ -158,7 +163,8 @@ fn run(function: Function, subject: Subject, work: impl FnOnce(&Call) -> CK_RV) 
 
 /// Why the call does not reach the token, if it does not.
 fn refusal(call: &Call) -> Option<CK_RV> {
-    events::refusal(call).or_else(|| operations::refusal(call)).or_else(|| mechanisms::refusal(call))
+    let refusal = events::refusal(call).or_else(|| login::refusal(call));
+    refusal.or_else(|| operations::refusal(call)).or_else(|| mechanisms::refusal(call))
 }
 
 /// Locks, also after a panic elsewhere: nothing here is left half-changed by one.

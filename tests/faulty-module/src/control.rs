@@ -14,6 +14,9 @@ use crate::events;
 use crate::faults::RuleState;
 use crate::settings::{Fault, Settings, Token};
 
+/// Where the profiles are that go by a bare name.
+const PROFILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/profiles");
+
 /// What is in force.
 #[derive(Default)]
 pub struct Control {
@@ -82,8 +85,16 @@ fn files() -> &'static [PathBuf] {
     static FILES: OnceLock<Vec<PathBuf>> = OnceLock::new();
     FILES.get_or_init(|| {
         let files = std::env::var_os("FAULTY_CONTROL").unwrap_or_default();
-        std::env::split_paths(&files).filter(|path| !path.as_os_str().is_empty()).collect()
+        std::env::split_paths(&files).filter(|path| !path.as_os_str().is_empty()).map(place).collect()
     })
+}
+
+/// A bare word is the name of a profile.
+fn place(path: PathBuf) -> PathBuf {
+    match path.to_str() {
+        Some(word) if !word.contains('/') => Path::new(PROFILES).join(format!("{word}.toml")),
+        _ => path,
+    }
 }
 
 fn stamps() -> Vec<Option<Stamp>> {
@@ -123,12 +134,17 @@ fn read(before: &Control) -> Control {
     Control { settings, rules }
 }
 
-/// One file as a table, known to make sense on its own: only so does an error name its line.
+/// One file as a table, over the one beside it that it is like. It is known to make sense on its own: only so does an error
+/// name its line.
 fn parse(path: &Path, text: &str) -> Table {
-    if let Err(error) = toml::from_str::<Settings>(text) {
-        give_up(path, &error.to_string());
-    }
-    toml::from_str(text).unwrap_or_else(|error| give_up(path, &error.to_string()))
+    let settings: Settings = toml::from_str(text).unwrap_or_else(|error| give_up(path, &error.to_string()));
+    let own: Table = toml::from_str(text).unwrap_or_else(|error| give_up(path, &error.to_string()));
+    let Some(like) = settings.like else { return own };
+    let below = path.with_file_name(format!("{like}.toml"));
+    let text = fs::read_to_string(&below).unwrap_or_else(|error| give_up(&below, &error.to_string()));
+    let mut all = parse(&below, &text);
+    merge(&mut all, own);
+    all
 }
 
 /// Tables join, lists grow, and anything else is replaced.

@@ -90,6 +90,7 @@ fn log_out(real: &'static CK_FUNCTION_LIST) {
             forward!(real, C_Logout, scratch.session);
         }
     }
+    sessions::log_out();
     handles::deal_anew();
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use cryptoki_sys::*;
 
+use crate::abi::Function;
 use crate::call::Call;
 use crate::control::{self, Rule};
 use crate::settings::Fault;
@@ -52,12 +53,24 @@ fn draw(seed: u64, n: u64) -> f64 {
     ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// Keeps a call among those that a `concurrent` rule sees under way.
+/// Whether a call of the function, under way, makes the rule strike others.
+fn counts_inside(fault: &Fault, function: Function) -> bool {
+    fault.concurrent && fault.functions.contains(function)
+        || fault.alongside.is_some_and(|functions| functions.contains(function))
+}
+
+/// Whether a call that makes the rule strike others is under way, apart from this one.
+fn has_company(call: &Call, rule: &Rule) -> bool {
+    let own = usize::from(counts_inside(&rule.fault, call.function));
+    rule.state.inside.load(Ordering::SeqCst) > own
+}
+
+/// Keeps a call among those that a rule sees under way.
 pub struct Together(Vec<Arc<RuleState>>);
 
 pub fn together(call: &Call) -> Together {
-    let concurrent = call.control.rules.iter().filter(|rule| rule.fault.concurrent);
-    let states = concurrent.filter(|rule| rule.fault.functions.contains(call.function)).map(|rule| &rule.state);
+    let rules = call.control.rules.iter().filter(|rule| counts_inside(&rule.fault, call.function));
+    let states = rules.map(|rule| &rule.state);
     let enter = |state: &Arc<RuleState>| {
         state.inside.fetch_add(1, Ordering::SeqCst);
         Arc::clone(state)
@@ -102,7 +115,7 @@ fn meets(call: &Call, rule: &Rule, rv: Option<CK_RV>) -> bool {
         && fault.query.is_none_or(|query| query == is_query)
         && fault.over_bytes.is_none_or(|bytes| input.is_some_and(|input| input > bytes))
         && fault.under_bytes.is_none_or(|bytes| input.is_some_and(|input| input < bytes))
-        && (!fault.concurrent || state.inside.load(Ordering::SeqCst) > 1)
+        && (!fault.concurrent && fault.alongside.is_none() || has_company(call, rule))
         && (fault.token.is_none() || fault.token == call.label())
         && fault.class.is_none_or(|class| is_of_class(call, class.0))
         && state.strikes(fault)

@@ -1,13 +1,15 @@
 //! The library itself: how it is initialised, what it says of itself, and its function list.
 
-use std::ffi::c_void;
+use std::ffi::{CStr, c_void};
 
 use cryptoki_sys::*;
 
 use crate::abi;
-use crate::call::Call;
+use crate::call::{self, Call};
+use crate::control;
 use crate::events;
-use crate::real::forward;
+use crate::real::{self, forward};
+use crate::settings::Module;
 use crate::slots::fill;
 
 /// C_Initialize.
@@ -61,7 +63,7 @@ pub unsafe fn get_info(call: &Call, to: *mut CK_INFO) -> CK_RV {
     // SAFETY: null, or a pointer to what the real module has written.
     if let (CKR_OK, Some(info)) = (rv, unsafe { to.as_mut() }) {
         let module = &call.control.settings.module;
-        if let Some(version) = module.cryptoki_version.or(module.list_version) {
+        if let Some(version) = module.cryptoki_version.or(module.interface).or(module.list_version) {
             info.cryptokiVersion = version.0;
         }
         if let Some(version) = module.library_version {
@@ -88,4 +90,65 @@ pub unsafe fn get_function_list(call: &Call, to: *mut *mut CK_FUNCTION_LIST) -> 
     // An application keeps the list for as long as the library is loaded, which is for good.
     *to = Box::leak(Box::new(abi::list(version, |function| !module.absent.contains(function))));
     CKR_OK
+}
+
+/// The name of the standard's own interface.
+const PKCS11: &CStr = c"PKCS 11";
+
+/// C_GetInterface, which modules older than 3.0 do not have: for those it gives the function list that they have.
+///
+/// # Safety
+///
+/// The pointers are an application's, as the standard asks.
+pub unsafe fn get_interface(name: *const CK_UTF8CHAR, version: *const CK_VERSION, to: *mut *mut CK_INTERFACE) -> CK_RV {
+    // SAFETY: null, or room for a pointer.
+    let (Some(to), Some(real)) = (unsafe { to.as_mut() }, real::module()) else {
+        return CKR_ARGUMENTS_BAD;
+    };
+    call::guarded(|| {
+        let (interface, own) = interface(&control::current(real).settings.module);
+        // SAFETY: null, or a version.
+        let wanted = unsafe { version.as_ref() };
+        let other = wanted.is_some_and(|wanted| (wanted.major, wanted.minor) != (own.major, own.minor));
+        // SAFETY: null, or a name that ends in a zero.
+        if other || !name.is_null() && unsafe { CStr::from_ptr(name.cast()) } != PKCS11 {
+            return CKR_FUNCTION_FAILED;
+        }
+        // An application keeps it for as long as the library is loaded, which is for good.
+        *to = Box::leak(Box::new(interface));
+        CKR_OK
+    })
+}
+
+/// C_GetInterfaceList: the one that there is.
+///
+/// # Safety
+///
+/// The pointers are an application's, as the standard asks.
+pub unsafe fn get_interface_list(to: *mut CK_INTERFACE, count: *mut CK_ULONG) -> CK_RV {
+    // SAFETY: null, or a count.
+    let (Some(count), Some(real)) = (unsafe { count.as_mut() }, real::module()) else {
+        return CKR_ARGUMENTS_BAD;
+    };
+    call::guarded(|| {
+        let room = std::mem::replace(count, 1);
+        // SAFETY: null, or room for `room` interfaces.
+        match unsafe { to.as_mut() } {
+            None => CKR_OK,
+            Some(_) if room == 0 => CKR_BUFFER_TOO_SMALL,
+            Some(to) => {
+                *to = interface(&control::current(real).settings.module).0;
+                CKR_OK
+            }
+        }
+    })
+}
+
+fn interface(module: &Module) -> (CK_INTERFACE, CK_VERSION) {
+    let present = |function| !module.absent.contains(function);
+    let version =
+        module.interface.or(module.list_version).map_or(CK_VERSION { major: 2, minor: 40 }, |version| version.0);
+    let list = Box::leak(Box::new(abi::long_list(version, present)));
+    let name = PKCS11.as_ptr().cast_mut().cast();
+    (CK_INTERFACE { pInterfaceName: name, pFunctionList: std::ptr::from_mut(list).cast(), flags: 0 }, version)
 }

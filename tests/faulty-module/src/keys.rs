@@ -6,7 +6,7 @@ use crate::call::Call;
 use crate::objects::{made, make};
 use crate::real::forward;
 use crate::template::Template;
-use crate::{handles, ids};
+use crate::{handles, hashed, ids};
 
 /// Functions that begin an operation with a key.
 macro_rules! begin {
@@ -23,6 +23,9 @@ macro_rules! begin {
                 mechanism: *mut CK_MECHANISM,
                 key: CK_OBJECT_HANDLE,
             ) -> CK_RV {
+                let mut room = hashed::of_kind(0);
+                // SAFETY: the application's mechanism.
+                let mechanism = unsafe { hashed::bare(call, mechanism, &mut room) };
                 forward!(call.real, $function, session, mechanism, handles::real(call, key))
             }
         )*

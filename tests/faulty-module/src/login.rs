@@ -6,10 +6,12 @@ use std::sync::{LazyLock, Mutex};
 
 use cryptoki_sys::*;
 
+use crate::abi::Function::{self, *};
 use crate::call::{Call, lock};
 use crate::handles;
 use crate::names;
 use crate::real::forward;
+use crate::sessions;
 use crate::settings::Token;
 
 /// The flags that say how many tries are left.
@@ -57,6 +59,14 @@ fn has_pin_pad(token: &Token) -> bool {
     names::flags(&token.set_flags) & CKF_PROTECTED_AUTHENTICATION_PATH != 0
 }
 
+/// What a call answers because its session has not logged in, though the token is logged in to.
+pub fn refusal(call: &Call) -> Option<CK_RV> {
+    const FREE: &[Function] = &[C_Login, C_Logout, C_CloseSession, C_GetSessionInfo, C_GenerateRandom, C_SeedRandom];
+    let per_session = call.token().login_per_session && !FREE.contains(&call.function);
+    let stranger = sessions::is_logged_in(call.subject.session.filter(|_| per_session)?) == Some(false);
+    stranger.then_some(CKR_USER_NOT_LOGGED_IN)
+}
+
 /// A token whose PIN is in the configuration of its module is logged in to with its first session.
 pub fn log_in_by_itself(call: &Call, session: CK_SESSION_HANDLE) {
     let token = call.token();
@@ -85,6 +95,7 @@ pub unsafe fn login(
     let offered = (!pin.is_null()).then(|| unsafe { std::slice::from_raw_parts(pin, len as usize) });
     let offered = match (offered, &token.own_pin) {
         (None, Some(own)) if has_pin_pad(token) => own.as_bytes(),
+        (Some(_), Some(own)) if token.any_pin => own.as_bytes(),
         (None, _) => return CKR_ARGUMENTS_BAD,
         (Some(offered), _) => offered,
     };
@@ -108,11 +119,20 @@ fn log_in(call: &Call, session: CK_SESSION_HANDLE, user: CK_USER_TYPE, pin: &[u8
         CKR_OK => {
             login.proven = Some(digest(pin));
             login.wrong = 0;
+            sessions::set_logged_in(session, true);
             CKR_OK
         }
         CKR_PIN_INCORRECT | CKR_PIN_LEN_RANGE | CKR_PIN_INVALID => {
             login.wrong = login.wrong.saturating_add(1);
             token.wrong_pin.map_or(rv, |rv| rv.0)
+        }
+        CKR_USER_ALREADY_LOGGED_IN
+            if login.proven == Some(digest(pin))
+                && sessions::is_logged_in(session) == Some(false)
+                && token.login_per_session =>
+        {
+            sessions::set_logged_in(session, true);
+            CKR_OK
         }
         CKR_USER_ALREADY_LOGGED_IN if login.proven == Some(digest(pin)) => token.login_again.map_or(rv, |rv| rv.0),
         CKR_USER_ALREADY_LOGGED_IN => token.login_again_wrong_pin.map_or(rv, |rv| rv.0),
@@ -128,6 +148,10 @@ fn log_in(call: &Call, session: CK_SESSION_HANDLE, user: CK_USER_TYPE, pin: &[u8
 pub unsafe fn logout(call: &Call, session: CK_SESSION_HANDLE) -> CK_RV {
     let token = call.token();
     if token.own_pin.is_some() && !has_pin_pad(token) {
+        return CKR_OK;
+    }
+    let others = sessions::set_logged_in(session, false);
+    if others && token.login_per_session {
         return CKR_OK;
     }
     let rv = forward!(call.real, C_Logout, session);

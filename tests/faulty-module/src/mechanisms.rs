@@ -4,10 +4,10 @@ use cryptoki_sys::*;
 
 use crate::abi::Function;
 use crate::call::Call;
-use crate::names;
 use crate::real::forward;
 use crate::settings::Mechanisms;
 use crate::slots::give;
+use crate::{hashed, names};
 
 /// Whether the control file takes the mechanism away.
 fn is_refused(mechanisms: &Mechanisms, kind: CK_MECHANISM_TYPE) -> bool {
@@ -39,7 +39,10 @@ pub unsafe fn list(call: &Call, slot: CK_SLOT_ID, to: *mut CK_MECHANISM_TYPE, co
         return rv;
     }
     kinds.truncate(found as usize);
-    kinds.retain(|kind| !is_unlisted(&call.control.settings.mechanisms, *kind));
+    let mechanisms = &call.control.settings.mechanisms;
+    let added = mechanisms.hashed.iter().map(|added| added.0).filter(|added| !kinds.contains(added));
+    kinds.extend(added.collect::<Vec<_>>());
+    kinds.retain(|kind| !is_unlisted(mechanisms, *kind));
     // SAFETY: the pointers are the application's.
     unsafe { give(&kinds, to, count) }
 }
@@ -54,7 +57,8 @@ pub unsafe fn info(call: &Call, slot: CK_SLOT_ID, kind: CK_MECHANISM_TYPE, to: *
     if is_unlisted(mechanisms, kind) {
         return CKR_MECHANISM_INVALID;
     }
-    let rv = forward!(call.real, C_GetMechanismInfo, slot, kind, to);
+    let bare = hashed::parts(call, kind).map_or(kind, |(_, bare)| bare);
+    let rv = forward!(call.real, C_GetMechanismInfo, slot, bare, to);
     // SAFETY: null, or a pointer to what the real module has written.
     if let (CKR_OK, Some(info)) = (rv, unsafe { to.as_mut() }) {
         for said in mechanisms.info.iter().filter(|said| said.mechanism.0 == kind) {

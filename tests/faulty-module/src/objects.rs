@@ -5,7 +5,7 @@ use cryptoki_sys::*;
 use crate::call::Call;
 use crate::real::{self, Scratch, forward};
 use crate::template::Template;
-use crate::{handles, ids};
+use crate::{extra, handles, ids};
 
 /// Takes down an object that a call made, and gives its handle to the application.
 ///
@@ -181,6 +181,7 @@ pub unsafe fn find_init(
         Ok(template) => template,
         Err(rv) => return rv,
     };
+    extra::begin(call, session, &template);
     let (raw, count) = template.raw();
     forward!(call.real, C_FindObjectsInit, session, raw, count)
 }
@@ -209,18 +210,22 @@ pub unsafe fn find(
         }
         // SAFETY: not null, and the application's.
         let count = unsafe { &mut *count };
-        // SAFETY: the real module has just written that many handles.
-        let found = unsafe { std::slice::from_raw_parts_mut(to, *count as usize) };
+        let found = *count as usize;
+        // SAFETY: the application has room for that many handles, the first of which the real module has just written.
+        let room = unsafe { std::slice::from_raw_parts_mut(to, max as usize) };
         let mut shown = 0;
-        for at in 0..found.len() {
-            if is_shown(call, session, found[at]) {
-                found[shown] = handles::give(call, found[at]);
+        for at in 0..found {
+            if is_shown(call, session, room[at]) {
+                room[shown] = handles::give(call, room[at]);
                 shown += 1;
             }
         }
+        if found < room.len() {
+            shown += extra::next(call, session, &mut room[shown..]);
+        }
         *count = shown as CK_ULONG;
         // Nothing of what was found may be shown; nothing at all would mean the end of the search.
-        if shown > 0 || found.is_empty() {
+        if shown > 0 || found == 0 {
             return CKR_OK;
         }
     }

@@ -26,6 +26,8 @@ pub enum Kind {
 #[derive(Default)]
 pub struct Operations {
     mechanisms: HashMap<Kind, CK_MECHANISM_TYPE>,
+    /// Objects that nobody made and the search under way is still to find.
+    pub extra: std::ops::Range<u32>,
     /// Failed, and left active all the same.
     stuck: HashSet<Kind>,
 }

@@ -16,6 +16,8 @@ use crate::{counts, handles, login};
 struct Session {
     slot: CK_SLOT_ID,
     read_write: bool,
+    /// Where each session has a login of its own.
+    logged_in: bool,
     operations: Operations,
 }
 
@@ -41,6 +43,25 @@ pub fn all() -> Vec<(CK_SESSION_HANDLE, CK_SLOT_ID)> {
 /// Looks at or changes what a session is doing.
 pub fn operations<T>(session: CK_SESSION_HANDLE, look: impl FnOnce(&mut Operations) -> T) -> Option<T> {
     lock(&SESSIONS).open.get_mut(&session).map(|session| look(&mut session.operations))
+}
+
+/// Whether the session has had a login of its own.
+pub fn is_logged_in(session: CK_SESSION_HANDLE) -> Option<bool> {
+    lock(&SESSIONS).open.get(&session).map(|session| session.logged_in)
+}
+
+/// Notes the login of a session; whether it, or another with its token, has one now.
+pub fn set_logged_in(session: CK_SESSION_HANDLE, logged_in: bool) -> bool {
+    let mut sessions = lock(&SESSIONS);
+    let Some(changed) = sessions.open.get_mut(&session) else { return false };
+    changed.logged_in = logged_in;
+    let slot = changed.slot;
+    sessions.open.values().any(|session| session.slot == slot && session.logged_in)
+}
+
+/// Every session has lost its login.
+pub fn log_out() {
+    lock(&SESSIONS).open.values_mut().for_each(|session| session.logged_in = false);
 }
 
 /// Closes sessions without being asked. With `removed` each says once that its device was removed.
@@ -98,7 +119,9 @@ pub unsafe fn open(
     let rv = forward!(call.real, C_OpenSession, slot, flags, application, notify, to);
     // SAFETY: null, or a pointer to a handle that the real module has written.
     if let (CKR_OK, Some(handle)) = (rv, unsafe { to.as_ref() }) {
-        sessions.open.insert(*handle, Session { slot, read_write, operations: Operations::default() });
+        sessions
+            .open
+            .insert(*handle, Session { slot, read_write, logged_in: false, operations: Operations::default() });
         counts::sessions(sessions.open.len());
         drop(sessions);
         login::log_in_by_itself(call, *handle);

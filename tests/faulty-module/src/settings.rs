@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use cryptoki_sys::CK_ULONG;
 use serde::Deserialize;
 
 use crate::names::{Attribute, Class, Flag, FunctionSet, KeyType, Mechanism, Rv, Value, Version, one_or_many};
@@ -11,6 +12,8 @@ use crate::names::{Attribute, Class, Flag, FunctionSet, KeyType, Mechanism, Rv, 
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Settings {
     pub dump: u64,
+    pub stage: Stage,
+    pub like: Option<String>,
     pub module: Module,
     pub token: Token,
     pub tokens: BTreeMap<String, Token>,
@@ -23,11 +26,20 @@ pub struct Settings {
     pub attribute: Vec<AttributeRule>,
 }
 
+/// What a profile asks of whoever plays it. The module itself has no use for it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Stage {
+    configuration: String,
+    tokens: Vec<String>,
+}
+
 /// What belongs to the library rather than to a token.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Module {
     pub list_version: Option<Version>,
+    pub interface: Option<Version>,
     pub cryptoki_version: Option<Version>,
     pub library_version: Option<Version>,
     pub manufacturer: Option<String>,
@@ -74,6 +86,8 @@ pub struct Token {
     pub pin_prefix: Option<String>,
     pub malformed_pin: Option<Rv>,
     pub own_pin: Option<String>,
+    pub any_pin: bool,
+    pub login_per_session: bool,
 }
 
 /// How a token that is away looks.
@@ -114,6 +128,7 @@ pub struct Mechanisms {
     pub only: Option<Vec<Mechanism>>,
     pub refuse_rv: Option<Rv>,
     pub unlisted: Vec<Mechanism>,
+    pub hashed: Vec<Mechanism>,
     pub info: Vec<MechanismInfo>,
 }
 
@@ -135,6 +150,8 @@ pub struct MechanismInfo {
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Objects {
     pub hide: Vec<Class>,
+    pub extra: u32,
+    pub extra_class: Option<Class>,
     pub destroy_pair: bool,
     pub same_id: bool,
     pub id_when_none: Option<usize>,
@@ -204,6 +221,8 @@ pub struct Fault {
     pub answered: Vec<Rv>,
     #[serde(default)]
     pub concurrent: bool,
+    #[serde(default)]
+    pub alongside: Option<FunctionSet>,
 
     #[serde(default)]
     pub skip: u64,
@@ -254,6 +273,12 @@ pub struct TemplateRule {
     pub attribute: Option<Attribute>,
     #[serde(default)]
     pub value: Option<Value>,
+    #[serde(default)]
+    pub other_than: Vec<Value>,
+    #[serde(default)]
+    pub more_than: Option<CK_ULONG>,
+    #[serde(default)]
+    pub less_than: Option<CK_ULONG>,
     #[serde(default)]
     pub longer_than: Option<usize>,
     #[serde(default)]
@@ -314,4 +339,6 @@ pub enum Form {
     BitString,
     /// With a zero byte in front.
     LeadingZero,
+    /// The SubjectPublicKeyInfo of the key, made from its other attributes or its partner's.
+    Info,
 }

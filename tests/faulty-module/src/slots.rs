@@ -112,8 +112,11 @@ pub unsafe fn get_token_info(call: &Call, slot: CK_SLOT_ID, to: *mut CK_TOKEN_IN
         return rv;
     };
     let token = call.token();
-    fill(&mut info.label, token.label.as_deref());
-    fill(&mut info.serialNumber, token.serial.as_deref());
+    // A label and a serial number belong to a token, not to the empty one that SoftHSM always has besides.
+    if info.flags & CKF_TOKEN_INITIALIZED != 0 {
+        fill(&mut info.label, token.label.as_deref());
+        fill(&mut info.serialNumber, token.serial.as_deref());
+    }
     fill(&mut info.manufacturerID, token.manufacturer.as_deref());
     fill(&mut info.model, token.model.as_deref());
     fill(&mut info.utcTime, token.utc_time.as_deref());

@@ -74,6 +74,11 @@ impl Template {
         self.get(CKA_CLASS)?.try_into().ok().map(CK_ULONG::from_ne_bytes)
     }
 
+    /// How many attributes it holds.
+    pub fn len(&self) -> usize {
+        self.attributes.len()
+    }
+
     /// The template as the real module wants it; good until the template is changed or dropped.
     pub fn raw(&mut self) -> (*mut CK_ATTRIBUTE, CK_ULONG) {
         let raw = |(type_, value): &mut (CK_ATTRIBUTE_TYPE, Vec<u8>)| CK_ATTRIBUTE {
@@ -172,6 +177,14 @@ fn concerns(rule: &TemplateRule, call: &Call, class: Option<CK_OBJECT_CLASS>) ->
 
 fn is_met(rule: &TemplateRule, value: &[u8]) -> bool {
     rule.value.as_ref().is_none_or(|wanted| wanted.bytes() == value)
+        && (rule.other_than.is_empty() || !rule.other_than.iter().any(|allowed| allowed.bytes() == value))
+        && rule.more_than.is_none_or(|most| number(value).is_some_and(|number| number > most))
+        && rule.less_than.is_none_or(|least| number(value).is_some_and(|number| number < least))
         && rule.longer_than.is_none_or(|len| value.len() > len)
         && rule.shorter_than.is_none_or(|len| value.len() < len)
+}
+
+/// A CK_ULONG.
+fn number(value: &[u8]) -> Option<CK_ULONG> {
+    value.try_into().ok().map(CK_ULONG::from_ne_bytes)
 }

@@ -3,7 +3,7 @@
 mod support;
 
 use cryptoki::error::{Error, RvError};
-use cryptoki::session::{Session, UserType};
+use cryptoki::session::{Session, SessionState, UserType};
 use support::{PIN, SO_PIN, Stage, generate, pin, play, rv};
 
 fn log_in(session: &Session, text: &str) -> Result<(), Error> {
@@ -76,6 +76,40 @@ fn logs_in_by_itself_with_a_pin_of_its_own() {
         generate(&session, b"1").unwrap();
         session.logout().unwrap();
         generate(&session, b"2").unwrap();
+    });
+}
+
+#[test]
+fn takes_any_pin_for_its_own() {
+    play(|stage: &Stage| {
+        let module = stage.module();
+        let session = module.open_rw_session(stage.slot(&module)).unwrap();
+        stage.control(&format!("[token]\nown-pin = \"{PIN}\"\nany-pin = true"));
+        log_in(&session, "9999").unwrap();
+        generate(&session, b"1").unwrap();
+    });
+}
+
+#[test]
+fn wants_a_login_of_each_session() {
+    play(|stage: &Stage| {
+        let module = stage.module();
+        let slot = stage.slot(&module);
+        stage.control("[token]\nlogin-per-session = true\nsession-state = \"rw-user\"");
+        let first = module.open_rw_session(slot).unwrap();
+        let second = module.open_rw_session(slot).unwrap();
+        log_in(&first, PIN).unwrap();
+        generate(&first, b"1").unwrap();
+        assert_eq!(second.get_session_info().unwrap().session_state(), SessionState::RwUser);
+        assert_eq!(rv(generate(&second, b"2")), RvError::UserNotLoggedIn);
+        assert_eq!(rv(second.find_objects(&[])), RvError::UserNotLoggedIn);
+        second.generate_random_vec(8).unwrap();
+        assert_eq!(rv(log_in(&second, "9999")), RvError::UserAlreadyLoggedIn);
+        log_in(&second, PIN).unwrap();
+        generate(&second, b"2").unwrap();
+        first.logout().unwrap();
+        assert_eq!(rv(generate(&first, b"3")), RvError::UserNotLoggedIn);
+        generate(&second, b"3").unwrap();
     });
 }
 

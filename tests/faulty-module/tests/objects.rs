@@ -9,7 +9,7 @@ use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::{Attribute, AttributeInfo, AttributeType, ObjectClass, ObjectHandle};
 use cryptoki::session::{Session, UserType};
-use support::{PIN, Stage, generate, halves, pin, play, play_to_the_abort, rv, sign};
+use support::{P256, PIN, Stage, generate, halves, pin, play, play_to_the_abort, rv, sign};
 
 fn data(len: usize) -> Vec<Attribute> {
     vec![
@@ -116,6 +116,27 @@ fn refuses_attributes_by_value_by_absence_and_by_company() {
 }
 
 #[test]
+fn refuses_numbers_out_of_range_and_values_that_are_not_among_some() {
+    play(|stage: &Stage| {
+        let (_module, _, session) = stage.session();
+        let rsa = |bits: u64| {
+            let public = [Attribute::ModulusBits(bits.into())];
+            session.generate_key_pair(&Mechanism::RsaPkcsKeyPairGen, &public, &[])
+        };
+        stage.control(
+            "[[template]]\nattribute = \"CKA_MODULUS_BITS\"\nless-than = 1024\nrv = \"CKR_ATTRIBUTE_VALUE_INVALID\"\n\
+             [[template]]\nattribute = \"CKA_MODULUS_BITS\"\nmore-than = 1536\nrv = \"CKR_KEY_SIZE_RANGE\"\n\
+             [[template]]\nattribute = \"CKA_EC_PARAMS\"\nother-than = [\"0x06052b81040022\"]\n\
+             rv = \"CKR_CURVE_NOT_SUPPORTED\"",
+        );
+        assert_eq!(rv(rsa(768)), RvError::AttributeValueInvalid);
+        assert_eq!(rv(rsa(2048)), RvError::KeySizeRange);
+        rsa(1024).unwrap();
+        assert_eq!(rv(generate(&session, b"1")), RvError::CurveNotSupported);
+    });
+}
+
+#[test]
 fn drops_and_sets_attributes() {
     play(|stage: &Stage| {
         let (_module, _, session) = stage.session();
@@ -173,6 +194,24 @@ fn gives_points_in_other_forms() {
 }
 
 #[test]
+fn makes_the_info_of_a_public_key() {
+    play(|stage: &Stage| {
+        let (_module, _, session) = stage.session();
+        let (public, private) = generate(&session, b"1").unwrap();
+        let info = |object| match session.get_attributes(object, &[AttributeType::PublicKeyInfo]).unwrap().as_slice() {
+            [Attribute::PublicKeyInfo(info)] => info.clone(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(info(public), b"", "SoftHSM has none");
+        stage.control("[[attribute]]\nattribute = \"CKA_PUBLIC_KEY_INFO\"\nform = \"info\"");
+        let whole = info(public);
+        let algorithm = [&[0x30, 19, 0x06, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01], &P256[..]].concat();
+        assert_eq!(whole, [&[0x30, 89], &algorithm[..], &[0x03, 66, 0], &point(&session, public)[2..]].concat());
+        assert_eq!(info(private), whole);
+    });
+}
+
+#[test]
 fn hides_attributes_and_gives_false_ones() {
     play(|stage: &Stage| {
         let (_module, _, session) = stage.session();
@@ -210,6 +249,26 @@ fn hides_public_objects() {
         assert_eq!(session.find_objects(&[Attribute::Class(ObjectClass::PUBLIC_KEY)]).unwrap(), []);
         assert_eq!(session.find_objects(&[]).unwrap().len(), 2);
         assert_eq!(session.find_objects(&[Attribute::Id(b"1".to_vec())]).unwrap(), [private]);
+    });
+}
+
+#[test]
+fn finds_objects_that_nobody_made() {
+    play(|stage: &Stage| {
+        let (_module, _, session) = stage.session();
+        let (public, private) = generate(&session, b"1").unwrap();
+        stage.control("[objects]\nextra = 166\nextra-class = \"CKO_MECHANISM\"");
+        let all = session.find_objects(&[]).unwrap();
+        assert_eq!(all.len(), 168);
+        assert_eq!(session.find_objects(&[Attribute::Class(ObjectClass::MECHANISM)]).unwrap().len(), 166);
+        let mut keys = session.find_objects(&[Attribute::Id(b"1".to_vec())]).unwrap();
+        keys.sort_by_key(|key| *key == private);
+        assert_eq!(keys, [public, private]);
+        let extra = all.into_iter().find(|object| !keys.contains(object)).unwrap();
+        let class = session.get_attributes(extra, &[AttributeType::Class]).unwrap();
+        assert_eq!(class, [Attribute::Class(ObjectClass::MECHANISM)]);
+        let id = session.get_attribute_info(extra, &[AttributeType::Id]).unwrap();
+        assert!(matches!(id[..], [AttributeInfo::TypeInvalid]));
     });
 }
 
@@ -289,6 +348,24 @@ fn lets_an_old_handle_mean_another_key() {
         let found = session.find_objects(&b).unwrap();
         assert!(found.contains(&a));
         assert_eq!(id(&session, a), b"b");
+    });
+}
+
+#[test]
+fn hashes_for_a_module_that_only_signs() {
+    play(|stage: &Stage| {
+        let (module, slot, session) = stage.session();
+        let (public, private) = generate(&session, b"1").unwrap();
+        assert_eq!(rv(session.sign(&Mechanism::EcdsaSha256, private, b"data")), RvError::MechanismInvalid);
+        stage.control("[mechanisms]\nhashed = [\"CKM_ECDSA_SHA256\"]");
+        assert!(module.get_mechanism_list(slot).unwrap().contains(&MechanismType::ECDSA_SHA256));
+        assert!(module.get_mechanism_info(slot, MechanismType::ECDSA_SHA256).unwrap().sign());
+        let signature = session.sign(&Mechanism::EcdsaSha256, private, b"data").unwrap();
+        let digest = session.digest(&Mechanism::Sha256, b"data").unwrap();
+        session.verify(&Mechanism::Ecdsa, public, &digest, &signature).unwrap();
+        session.verify(&Mechanism::EcdsaSha256, public, b"data", &signature).unwrap();
+        let wrong = session.verify(&Mechanism::EcdsaSha256, public, b"atad", &signature);
+        assert_eq!(rv(wrong), RvError::SignatureInvalid);
     });
 }
 

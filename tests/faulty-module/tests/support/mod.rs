@@ -35,7 +35,16 @@ pub struct Stage {
 
 /// Plays the test in a process of its own, which has to end well.
 pub fn play<F: FnOnce(&Stage)>(test: F) {
-    if let Some((status, output)) = run(test) {
+    play_over(None, test);
+}
+
+/// The same with a profile in force from the start.
+pub fn play_profile<F: FnOnce(&Stage)>(profile: &str, test: F) {
+    play_over(Some(profile), test);
+}
+
+fn play_over<F: FnOnce(&Stage)>(profile: Option<&str>, test: F) {
+    if let Some((status, output)) = run(profile, test) {
         assert!(status.success(), "{status}\n{output}");
     }
 }
@@ -43,13 +52,13 @@ pub fn play<F: FnOnce(&Stage)>(test: F) {
 /// Plays a test whose process has to end by SIGABRT, and returns what it wrote.
 pub fn play_to_the_abort<F: FnOnce(&Stage)>(test: F) -> Option<String> {
     use std::os::unix::process::ExitStatusExt;
-    let (status, output) = run(test)?;
+    let (status, output) = run(None, test)?;
     assert_eq!(status.signal(), Some(6), "{status}\n{output}");
     Some(output)
 }
 
 /// In the test's first process, runs it in a second; in the second, runs it.
-fn run<F: FnOnce(&Stage)>(test: F) -> Option<(ExitStatus, String)> {
+fn run<F: FnOnce(&Stage)>(profile: Option<&str>, test: F) -> Option<(ExitStatus, String)> {
     if let Some(directory) = env::var_os(STAGE) {
         test(&Stage { directory: directory.into() });
         return None;
@@ -61,12 +70,14 @@ fn run<F: FnOnce(&Stage)>(test: F) -> Option<(ExitStatus, String)> {
     let stage = Stage { directory: directory.0.clone() };
     stage.set_up();
     let output = stage.path("output");
+    let profile = profile.map_or_else(|| stage.path("profile"), PathBuf::from);
+    let control = env::join_paths([profile, stage.path("control")]).expect("two paths");
     let to = File::create(&output).expect("a file for the output");
     let mut child = Command::new(env::current_exe().expect("this test"))
         .args([name, "--exact", "--nocapture"])
         .env(STAGE, &stage.directory)
         .env("SOFTHSM2_CONF", stage.path("softhsm2.conf"))
-        .env("FAULTY_CONTROL", env::join_paths([stage.path("profile"), stage.path("control")]).expect("two paths"))
+        .env("FAULTY_CONTROL", control)
         .env("FAULTY_COUNTS", stage.path("counts"))
         .env_remove("FAULTY_MODULE")
         .stdout(to.try_clone().expect("the same file"))
