@@ -12,24 +12,37 @@ use super::token::Token;
 
 pub struct Faulty {
     directory: Scratch,
+    /// The file that lies below what [`Faulty::play`] says.
+    profile: Option<PathBuf>,
 }
 
 impl Faulty {
     pub fn new() -> Faulty {
-        Faulty { directory: Scratch::new("faulty") }
+        Faulty { directory: Scratch::new("faulty"), profile: None }
+    }
+
+    /// One that behaves as a profile says.
+    pub fn with(profile: &Path) -> Faulty {
+        Faulty { profile: Some(profile.to_path_buf()), ..Faulty::new() }
     }
 
     pub fn options(&self) -> Options {
         let file = |name: &str| self.directory.path().join(name);
+        let control = env::join_paths(self.profile.clone().into_iter().chain([file("control")])).expect("two paths");
         Options {
             module: Some(module()),
             environment: vec![
                 ("FAULTY_MODULE", Token::module()),
-                ("FAULTY_CONTROL", file("control")),
+                ("FAULTY_CONTROL", control.into()),
                 ("FAULTY_COUNTS", file("counts.%p")),
             ],
             ..Options::default()
         }
+    }
+
+    /// Where the profiles are.
+    pub fn profiles() -> PathBuf {
+        package().join("profiles")
     }
 
     /// Has it misbehave as `control` says from now on.
@@ -62,7 +75,7 @@ impl Faulty {
 /// The library, built where it is not.
 pub fn module() -> PathBuf {
     static BUILT: Once = Once::new();
-    let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faulty-module");
+    let package = package();
     BUILT.call_once(|| {
         let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let build = Command::new(cargo)
@@ -73,4 +86,8 @@ pub fn module() -> PathBuf {
         assert!(build.expect("cargo runs").success(), "the faulty module is not built");
     });
     package.join("target/debug/libfaulty_module.so")
+}
+
+fn package() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faulty-module")
 }

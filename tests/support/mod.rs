@@ -12,6 +12,7 @@ pub mod key;
 pub mod message;
 pub mod openssl;
 pub mod others;
+pub mod profile;
 pub mod scratch;
 pub mod services;
 pub mod spy;
@@ -29,6 +30,7 @@ pub use faulty::Faulty;
 pub use hsm::Hsm;
 pub use key::KeySpec;
 pub use message::{Answer, Item, Request, Response};
+pub use profile::Profile;
 pub use token::Token;
 
 /// Waits for what takes a while, and for ever only if something is wrong.
