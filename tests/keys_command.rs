@@ -170,7 +170,7 @@ fn tells_the_same_in_json() {
         ("keys[0]['private'][0]['label']", "a \"quoted\" label"),
         ("sorted(keys[0]['public'][0].items())[0]", "('identifier', '01_pub')"),
         ("keys[0]['private'][0]['usage'][0], keys[0]['public'][0]['place']", "Sign object"),
-        ("keys[0]['orphan'], keys[0]['unused'], keys[0]['zone'], keys[0]['oddities']", "False False None []"),
+        ("keys[0]['orphan'], keys[0]['unused'], keys[0]['zones'], keys[0]['oddities']", "False False [] []"),
     ] {
         assert_eq!(read_json(&json, expression), value, "{expression}");
     }
@@ -255,8 +255,13 @@ fn prints_the_arguments_of_cascades_import() {
         assert!(said.contains(part), "{part}\n{said}");
     }
     let json = place.told(&["--cascade", "hsm1", "--json", "01", "03"]);
-    let arguments = "['--import-ksk-kmip', 'hsm1', '01_pub', '01_priv', '13', '257'] None";
-    assert_eq!(read_json(&json, "*[key['import'] for key in keys]"), arguments);
+    let arguments = "[['--import-ksk-kmip', 'hsm1', '01_pub', '01_priv', '13', '257']] []";
+    assert_eq!(read_json(&json, "*[key['imports'] for key in keys]"), arguments);
+    // Signers that share keys have a record of one for each zone.
+    files.file("shared.key", record(&place.token, "01", 257).replace("example.net.", "example.org."));
+    let said = place.told(&["--cascade", "hsm1", "01"]);
+    assert!(said.contains("\n--import-csk-kmip hsm1 01_pub 01_priv 13 257\n"), "{said}");
+    assert_eq!(said.lines().filter(|line| line.starts_with("--import-")).count(), 2, "{said}");
 }
 
 #[test]

@@ -26,8 +26,8 @@ pub struct Pair {
     pub algorithm: Option<String>,
     /// KMIP's length.
     pub length: Option<i32>,
-    /// What the key is for in a zone, as far as can be known.
-    pub role: Option<Role>,
+    /// What the key is for in each of its zones, as far as can be known.
+    pub roles: Vec<Role>,
     /// The algorithms that the DNSKEY record of such a key may state: several for RSA.
     pub dnskey_algorithms: Vec<u8>,
     /// What keeps clients from using it as others.
@@ -145,7 +145,7 @@ fn without_id(listed: Listed) -> Pair {
         public,
         algorithm: None,
         length: None,
-        role: None,
+        roles: Vec::new(),
         dnskey_algorithms: Vec::new(),
         oddities,
     }
@@ -187,14 +187,14 @@ fn pair(token: &Token, files: &PublicKeys, id: Vec<u8>, private: &[Listed], publ
     public.truncate(MOST_SHOWN);
     let labels = private.iter().chain(&public).filter_map(|half| half.label.as_deref());
     let value = key.and_then(|key| key.public.as_ref());
-    let role = value.and_then(|value| role(files, value, labels));
+    let roles = value.map(|value| roles(files, value, labels)).unwrap_or_default();
     Ok(Pair {
         id,
         private,
         public,
         algorithm: served.map(|(algorithm, _)| algorithm.to_string()),
         length: served.map(|(_, length)| length).filter(|length| *length > 0),
-        role,
+        roles,
         dnskey_algorithms: kind.map(Dnskey::algorithms_of).unwrap_or_default(),
         oddities,
     })
@@ -257,12 +257,18 @@ fn mismatch(private: &Arc<Key>, public: &Arc<Key>) -> Option<String> {
     differ.then(|| "the public key is not that of the private key, though their CKA_ID is the same".to_owned())
 }
 
-/// What a file says of the key, else what dnst's name for it says.
-fn role<'l>(files: &PublicKeys, key: &PublicKey, labels: impl Iterator<Item = &'l str>) -> Option<Role> {
-    let records: Vec<&Dnskey> = files.records_of(key).collect();
-    if let Some(record) = records.first() {
+/// What files say of the key, which several zones may share, else what dnst's name for it says.
+fn roles<'l>(files: &PublicKeys, key: &PublicKey, mut labels: impl Iterator<Item = &'l str>) -> Vec<Role> {
+    let mut roles: Vec<Role> = Vec::new();
+    for record in files.records_of(key) {
         let zone_has_zsk = files.records().any(|other| other.owner == record.owner && !other.is_entry_point());
-        return Some(Role::of_record(record, zone_has_zsk, Source::File));
+        let role = Role::of_record(record, zone_has_zsk, Source::File);
+        if !roles.contains(&role) {
+            roles.push(role);
+        }
     }
-    labels.filter_map(|label| Role::of_label(label, key)).next()
+    if roles.is_empty() {
+        roles.extend(labels.find_map(|label| Role::of_label(label, key)));
+    }
+    roles
 }

@@ -6,12 +6,15 @@ use std::fmt::Write;
 use crate::bridge::Role;
 use crate::bridge::inventory::Pair;
 
-/// The arguments for a key of which all that they say is known.
-pub fn arguments(pair: &Pair, server: &str) -> Option<Vec<String>> {
-    let Role { word, flags, algorithm, .. } = pair.role.as_ref()?;
-    let (public, private) = identifiers(pair)?;
-    let option = format!("--import-{word}-kmip");
-    Some(vec![option, server.to_owned(), public, private, algorithm.to_string(), flags.to_string()])
+/// The arguments for a key in each of its zones, where all that they say is known.
+pub fn arguments(pair: &Pair, server: &str) -> Vec<Vec<String>> {
+    let Some((public, private)) = identifiers(pair) else { return Vec::new() };
+    let of = |role: &Role| {
+        let option = format!("--import-{}-kmip", role.word);
+        let (algorithm, flags) = (role.algorithm.to_string(), role.flags.to_string());
+        vec![option, server.to_owned(), public.clone(), private.clone(), algorithm, flags]
+    };
+    pair.roles.iter().map(of).collect()
 }
 
 /// A line for each key, which a shell splits into the arguments. What is not known makes a line a comment.
@@ -19,17 +22,17 @@ pub fn lines(pairs: &[Pair], server: &str) -> String {
     let mut text = String::new();
     for pair in pairs {
         // Writing to a String does not fail.
-        let _ = match (arguments(pair, server), identifiers(pair)) {
-            (Some(arguments), _) => known(&mut text, pair, server, &arguments),
-            (None, Some((public, private))) => unknown(&mut text, pair, server, &public, &private),
-            (None, None) => writeln!(text, "# {}: clients cannot use it as a pair: {}", name(pair), why(pair)),
+        let _ = match identifiers(pair) {
+            Some((public, private)) if pair.roles.is_empty() => unknown(&mut text, pair, server, &public, &private),
+            Some((public, _)) => known(&mut text, pair, server, &public),
+            None => writeln!(text, "# {}: clients cannot use it as a pair: {}", name(pair), why(pair)),
         };
     }
     text
 }
 
-fn known(text: &mut String, pair: &Pair, server: &str, arguments: &[String]) -> std::fmt::Result {
-    if let (Some(role), Some((public, _))) = (&pair.role, identifiers(pair)) {
+fn known(text: &mut String, pair: &Pair, server: &str, public: &str) -> std::fmt::Result {
+    for (role, arguments) in pair.roles.iter().zip(arguments(pair, server)) {
         let Role { flags, algorithm, key_tag, zone, .. } = role;
         let zone = zone.escape_debug();
         writeln!(
@@ -37,9 +40,10 @@ fn known(text: &mut String, pair: &Pair, server: &str, arguments: &[String]) -> 
             "# {zone}, key tag {key_tag}; in Cascade kmip://{}/keys/{public}?algorithm={algorithm}&flags={flags}",
             server.escape_debug()
         )?;
+        let quoted: Vec<_> = arguments.iter().map(|argument| shell(argument)).collect();
+        writeln!(text, "{}", quoted.join(" "))?;
     }
-    let quoted: Vec<_> = arguments.iter().map(|argument| shell(argument)).collect();
-    writeln!(text, "{}", quoted.join(" "))
+    Ok(())
 }
 
 /// The token does not know what a key is for, and for RSA not which hash its signatures have.

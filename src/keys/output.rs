@@ -27,9 +27,7 @@ pub fn lines(token: &TokenInfo, pairs: &[Pair]) -> String {
                 line(&mut text, name, "none");
             }
         }
-        if let Some(role) = &pair.role {
-            line(&mut text, "zone", &zone(role));
-        }
+        pair.roles.iter().for_each(|role| line(&mut text, "zone", &zone(role)));
         if pair.has_first_name() {
             line(
                 &mut text,
@@ -97,13 +95,13 @@ fn pair_value(pair: &Pair, server: Option<&str>) -> Value {
         ("length", pair.length.and_then(|length| u32::try_from(length).ok()).into()),
         ("private", halves(&pair.private)),
         ("public", halves(&pair.public)),
-        ("zone", pair.role.as_ref().map_or(Value::Null, role_value)),
+        ("zones", Value::List(pair.roles.iter().map(role_value).collect())),
         ("orphan", pair.is_orphan().into()),
         ("unused", pair.has_first_name().into()),
         ("oddities", pair.oddities.clone().into()),
     ];
     if let Some(server) = server {
-        members.push(("import", cascade::arguments(pair, server).map_or(Value::Null, Into::into)));
+        members.push(("imports", cascade::arguments(pair, server).into()));
     }
     Value::Object(members)
 }
