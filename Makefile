@@ -89,11 +89,13 @@ endif
 
 # Installs what `make all` has built; an existing configuration is left as it is.
 install:
-	$(INSTALL) -d -m 755 $(DESTDIR)$(BINDIR) $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man5
+	$(INSTALL) -d -m 755 $(DESTDIR)$(BINDIR) $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man5 \
+		$(DESTDIR)$(MANDIR)/man7
 	$(INSTALL) -d -m 755 $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSCONFDIR) $(DESTDIR)$(DOCDIR)
 	$(INSTALL) -m 755 $(BINARY) $(DESTDIR)$(BINDIR)
 	$(INSTALL) -m 644 man/$(PROGRAM).1 $(DESTDIR)$(MANDIR)/man1
 	$(INSTALL) -m 644 man/$(PROGRAM)-config.toml.5 $(DESTDIR)$(MANDIR)/man5
+	$(INSTALL) -m 644 man/$(PROGRAM)-*.7 $(DESTDIR)$(MANDIR)/man7
 	sed 's|^ExecStart=$(PROGRAM) |ExecStart=$(BINDIR)/$(PROGRAM) |' conf/$(PROGRAM).service \
 		>$(DESTDIR)$(UNITDIR)/$(PROGRAM).service
 	chmod 644 $(DESTDIR)$(UNITDIR)/$(PROGRAM).service
@@ -107,6 +109,7 @@ install:
 uninstall:
 	rm -f $(DESTDIR)$(BINDIR)/$(PROGRAM)
 	rm -f $(DESTDIR)$(MANDIR)/man1/$(PROGRAM).1 $(DESTDIR)$(MANDIR)/man5/$(PROGRAM)-config.toml.5
+	rm -f $(DESTDIR)$(MANDIR)/man7/$(PROGRAM)-*.7
 	rm -f $(DESTDIR)$(UNITDIR)/$(PROGRAM).service $(DESTDIR)$(UNITDIR)/$(PROGRAM).socket
 	rm -f $(DESTDIR)$(SYSCONFDIR)/config.toml.sample
 	rm -rf $(DESTDIR)$(DOCDIR)

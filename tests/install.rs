@@ -54,6 +54,11 @@ fn installs_what_was_built_and_a_unit_that_starts_it_there_and_removes_all_but_t
     let unit = "opt/bridge/lib/systemd/system/cascade-hsm-bridge.service";
     assert!(there(unit).contains("\nExecStart=/opt/bridge/bin/cascade-hsm-bridge --config /etc/"));
     assert_eq!(fs::metadata(root.join(unit)).unwrap().permissions().mode() & 0o777, 0o644);
+    for page in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("man")).unwrap() {
+        let name = page.unwrap().file_name().into_string().unwrap();
+        let section = name.rsplit('.').next().unwrap();
+        there(&format!("opt/bridge/share/man/man{section}/{name}"));
+    }
     for file in ["LICENSE", "README.md", "CHANGELOG.md", "SECURITY.md"] {
         there(&format!("opt/bridge/share/doc/cascade-hsm-bridge/{file}"));
     }

@@ -3,8 +3,9 @@
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use cascade_hsm_bridge::cli::{Command as Word, OPTIONS};
@@ -13,6 +14,8 @@ use cascade_hsm_bridge::config::{self, Judged, Overrides};
 
 const MAN_1: &str = include_str!("../man/cascade-hsm-bridge.1");
 const MAN_5: &str = include_str!("../man/cascade-hsm-bridge-config.toml.5");
+const MIGRATION: &str = include_str!("../man/cascade-hsm-bridge-migration.7");
+const NAME: &str = env!("CARGO_PKG_NAME");
 const TEMPLATE: &str = include_str!("../conf/config.toml");
 const SERVICE: &str = include_str!("../conf/cascade-hsm-bridge.service");
 const SOCKET: &str = include_str!("../conf/cascade-hsm-bridge.socket");
@@ -221,10 +224,49 @@ fn the_manual_has_a_synopsis_of_each_command() {
     }
 }
 
+/// Every page of the manual.
+fn pages() -> Vec<PathBuf> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("man");
+    let pages: Vec<_> = fs::read_dir(directory).unwrap().map(|page| page.unwrap().path()).collect();
+    assert!(pages.len() > 2);
+    pages
+}
+
+#[test]
+fn the_manual_shows_commands_that_are_understood() {
+    let mut shown = 0;
+    for page in pages() {
+        for line in fs::read_to_string(&page).unwrap().lines() {
+            let command = ["$", "#"].into_iter().find_map(|prompt| line.strip_prefix(&format!(".Dl {prompt} {NAME} ")));
+            let Some(command) = command else { continue };
+            let args = command.split(' ').take_while(|word| !["&&", "|", ">"].contains(word));
+            let action = cascade_hsm_bridge::cli::parse(args.map(Into::into));
+            assert!(action.is_ok(), "{}: {line}: {}", page.display(), action.unwrap_err());
+            shown += 1;
+        }
+    }
+    assert!(shown > 10, "{shown}");
+}
+
+#[test]
+fn the_guide_to_migration_names_keys_and_pages_that_are_there() {
+    let is_there = |name: &str| {
+        let name = name.trim_end_matches([' ', ',', '.']);
+        let is_key = |key: &Key| key.path == name || key.path.ends_with(&format!(".{name}"));
+        let is_table = |key: &Key| key.path.starts_with(&format!("{}.", name.trim_matches(['[', ']'])));
+        keys::all().iter().any(|key| is_key(key) || name.starts_with('[') && is_table(key))
+    };
+    let names: Vec<_> = MIGRATION.lines().filter_map(|line| line.strip_prefix(".Ic ")).collect();
+    assert!(names.len() > 5 && names.iter().all(|name| is_there(name)), "{names:?}");
+    for (page, text) in [("cascade-hsm-bridge 1", MAN_1), ("cascade-hsm-bridge-config.toml 5", MAN_5)] {
+        assert!(MIGRATION.contains(&format!(".Xr {page}")));
+        assert!(text.split_once(".Sh SEE ALSO").unwrap().1.contains(".Xr cascade-hsm-bridge-migration 7"), "{page}");
+    }
+}
+
 #[test]
 fn the_manual_has_no_faults_of_form() {
-    for page in ["cascade-hsm-bridge.1", "cascade-hsm-bridge-config.toml.5"] {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("man").join(page);
+    for path in pages() {
         match Command::new("mandoc").args(["-Tlint", "-W", "warning"]).arg(path).output() {
             Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout)),
             Err(why) if why.kind() == ErrorKind::NotFound => println!("skipped: there is no mandoc on this machine"),
