@@ -153,7 +153,7 @@ fn who_asks_while_the_hsm_is_away_does_not_fill_the_log() {
     let token = Token::create();
     let faulty = Faulty::new();
     faulty.play(AWAY);
-    let bridge = Bridge::start_with(&token, faulty.options());
+    let bridge = Bridge::start_with(&token, Options { log_level: Some("info"), ..faulty.options() });
     let mut stranger = Client::connect_as(&bridge, None);
     for number in 0..200 {
         stranger.login = Some((token.label.clone(), format!("guess-{number}")));

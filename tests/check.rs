@@ -53,7 +53,9 @@ impl Place {
     fn check(&self, args: &[&str]) -> (Option<i32>, String) {
         let Output { status, stdout, stderr } = self.command(args).output().unwrap();
         assert_eq!(String::from_utf8_lossy(&stderr), "");
-        (status.code(), String::from_utf8(stdout).unwrap())
+        let said = String::from_utf8(stdout).unwrap();
+        assert!(!said.contains(&self.token.pin), "{said}");
+        (status.code(), said)
     }
 }
 

@@ -96,7 +96,7 @@ fn fault_04_a_silent_client_holds_nobody_up() {
 #[test]
 fn fault_05_a_request_that_does_not_parse_keeps_its_pin_out_of_the_log() {
     let token = Token::create();
-    let bridge = Bridge::start_with(&token, Options { log_level: Some("trace"), ..Options::default() });
+    let bridge = Bridge::start(&token);
     let mut client = Client::connect(&bridge, &token);
     let good = client.request(vec![Item::new(operation::LOCATE, vec![])]);
     client.ask(&good).single().payload();

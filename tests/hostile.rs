@@ -358,7 +358,7 @@ fn a_thousand_silent_peers_keep_no_new_client_out() {
         // They stay, all at once. They come slowly enough that no newcomer is the oldest of 64 before its handshake is done: from one
         // address, faster ones would push out anybody.
         let come = |_| {
-            thread::sleep(Duration::from_millis(2));
+            thread::sleep(Duration::from_millis(5));
             stage.tcp()
         };
         let peers: Vec<TcpStream> = (0..1000).map(come).collect();

@@ -11,6 +11,7 @@ use support::bridge::Options;
 use support::key::{ecdsa_sha_256, public_key, rsa_sha_256, sign_item, unique_identifier};
 use support::message::{Item, Request, authentication, name_attribute};
 use support::scratch::Scratch;
+use support::secrets::does_not_hold;
 use support::tags::{self, format, operation, query, reason};
 use support::ttlv::{Node, bytes, enumeration, integer, malformed, structure, text};
 use support::{Bridge, Client, KeySpec, Token};
@@ -32,19 +33,6 @@ fn kept_secrets(token: &Token, directory: &Scratch) -> String {
         "[[token]]\nname = {label:?}\npin-file = {pin:?}\n[[client]]\nusername = \"own\"\npassword-file = {password:?}\ntoken = {label:?}\n",
         label = token.label
     )
-}
-
-/// Holds that `text` has the secret in none of the ways in which programs print bytes.
-fn does_not_hold(text: &str, secret: &[u8], what: &str) {
-    let hex = |between: &str| secret.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(between);
-    let lower = text.to_lowercase();
-    let decimal = secret.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
-    for spelling in [hex(""), hex(" "), hex(":"), hex(", "), decimal] {
-        assert!(!lower.contains(&spelling), "{what} is there as {spelling}");
-    }
-    if let Ok(plain) = std::str::from_utf8(secret) {
-        assert!(!text.contains(plain), "{what} is there");
-    }
 }
 
 /// An EC key made outside the token and put into it, so that its private number is known: (identifier, number).
@@ -97,7 +85,7 @@ fn secrets_stay_out_of_logs_and_error_texts() {
     let (known, number) = known_key(&token);
     let directory = Scratch::new("kept");
     let tables = kept_secrets(&token, &directory);
-    let bridge = Bridge::start_with(&token, Options { log_level: Some("trace"), tables, ..Options::default() });
+    let bridge = Bridge::start_with(&token, Options { tables, ..Options::default() });
     // A client with a password of the bridge's own, right and wrong.
     let mut own = Client::connect_as(&bridge, Some(("own", OWN_PASSWORD)));
     own.call(Item::new(operation::LOCATE, vec![])).payload();

@@ -167,7 +167,9 @@ fn held(bridge: &Bridge) -> (usize, usize) {
 /// Runs for `duration` and holds the accounts against the token.
 fn soak(what: &str, options: Options, control: Option<&Path>, seed: u64, duration: Duration) {
     let token = Token::create();
-    let bridge = Bridge::start_with(&token, options);
+    // A log of everything would fill the disk of a long run.
+    let log_level = (duration > Duration::from_secs(10)).then_some("info");
+    let bridge = Bridge::start_with(&token, Options { log_level, ..options });
     let mut warm = Client::connect(&bridge, &token);
     let pair = warm.create_key_pair(&KeySpec::ecdsa(256).named("warm"));
     warm.sign(&pair.private, ecdsa_sha_256(), b"warm");

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use support::bridge::Options;
 use support::key::ecdsa_sha_256;
 use support::tags::operation;
 use support::{Bridge, Client, Item, KeySpec, Token};
@@ -71,7 +72,8 @@ fn main() {
     let seconds = std::env::var("BENCH_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(10);
     let duration = Duration::from_secs(seconds);
     let token = Token::create();
-    let bridge = Bridge::start(&token);
+    // As it is run, not as it is tested.
+    let bridge = Bridge::start_with(&token, Options { log_level: Some("info"), ..Options::default() });
     let mut client = Client::connect(&bridge, &token);
     let key = client.create_key_pair(&KeySpec::ecdsa(256)).private;
     signatures(&mut client, &key, duration / 10);

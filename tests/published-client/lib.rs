@@ -10,6 +10,8 @@ pub mod hsm;
 pub mod openssl;
 #[path = "../support/scratch.rs"]
 pub mod scratch;
+#[path = "../support/secrets.rs"]
+pub mod secrets;
 #[path = "../support/services.rs"]
 pub mod services;
 #[path = "../support/token.rs"]

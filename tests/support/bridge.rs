@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use super::scratch::Scratch;
+use super::secrets::Secrets;
 use super::token::Token;
 
 /// Long enough for a loaded machine; reached only when something is wrong.
@@ -19,7 +21,7 @@ pub struct Options {
     pub module: Option<PathBuf>,
     /// Where to listen, else on a free port of 127.0.0.1.
     pub address: Option<&'static str>,
-    /// The log level, else "info".
+    /// The log level, else "trace": whatever is logged is searched for secrets.
     pub log_level: Option<&'static str>,
     /// Further lines of `[server]`.
     pub server: String,
@@ -31,9 +33,16 @@ pub struct Options {
     pub environment: Vec<(&'static str, PathBuf)>,
 }
 
-/// A running bridge; killed on drop, its log shown if the test failed.
+/// How much of the log is shown of a test that failed, in bytes from the end.
+const SHOWN: usize = 64 * 1024;
+
+/// A running bridge; killed on drop. Its log must hold no secret, and is shown if the test failed.
 pub struct Bridge {
     pub address: SocketAddr,
+    /// What must not be in its log.
+    pub secrets: Arc<Secrets>,
+    /// The configuration and the names that are no secrets.
+    known: String,
     child: Child,
     directory: Scratch,
 }
@@ -55,8 +64,10 @@ impl Bridge {
             address = options.address.unwrap_or("127.0.0.1:0"),
             server = options.server,
             tables = options.tables,
-            level = options.log_level.unwrap_or("info"),
+            level = options.log_level.unwrap_or("trace"),
         );
+        let secrets = secrets(token, &config, &options.environment);
+        let known = format!("{config}{}", token.label);
         let config = directory.file("config.toml", config);
         let log = fs::File::create(directory.path().join("log")).expect("a file for the log");
         let child = token
@@ -73,7 +84,7 @@ impl Bridge {
             .spawn()
             .expect("the bridge starts");
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut bridge = Bridge { address: nowhere, child, directory };
+        let mut bridge = Bridge { address: nowhere, secrets, known, child, directory };
         bridge.address = bridge.wait_until_it_listens();
         bridge
     }
@@ -150,7 +161,9 @@ impl Bridge {
         let since = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("the bridge can be waited for") {
-                return (status, self.log());
+                let log = self.log();
+                self.secrets.are_not_in(&log, &self.known);
+                return (status, log);
             }
             assert!(since.elapsed() < PATIENCE, "the bridge does not end");
             thread::sleep(Duration::from_millis(10));
@@ -175,10 +188,31 @@ impl Drop for Bridge {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        let log = self.log();
         if thread::panicking() {
-            eprintln!("--- log of the bridge\n{}---", self.log());
+            let shown = log.as_bytes().get(log.len().saturating_sub(SHOWN)..).unwrap_or_default();
+            eprintln!("--- log of the bridge\n{}---", String::from_utf8_lossy(shown));
+        } else {
+            self.secrets.are_not_in(&log, &self.known);
         }
     }
+}
+
+/// What is secret from the start: the token's PIN, and what the files of the configuration and the service manager hold.
+fn secrets(token: &Token, config: &str, environment: &[(&str, PathBuf)]) -> Arc<Secrets> {
+    let secrets = Secrets::default();
+    secrets.add(&token.pin);
+    for line in config.lines() {
+        let file = ["pin-file = ", "password-file = "].iter().find_map(|key| line.trim().strip_prefix(key));
+        if let Some(file) = file {
+            secrets.add_file(Path::new(file.trim_matches('"')));
+        }
+    }
+    let directories = environment.iter().filter(|(name, _)| *name == "CREDENTIALS_DIRECTORY");
+    for file in directories.flat_map(|(_, directory)| fs::read_dir(directory).expect("the credentials")) {
+        secrets.add_file(&file.expect("a credential").path());
+    }
+    Arc::new(secrets)
 }
 
 /// The socket address at the beginning of `text`, if the line is complete.

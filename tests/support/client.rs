@@ -11,6 +11,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, Support
 
 use super::bridge::Bridge;
 use super::message::{Answer, Item, Request, Response};
+use super::secrets::Secrets;
 use super::token::Token;
 use super::ttlv::Node;
 
@@ -22,6 +23,7 @@ pub struct Client {
     stream: StreamOwned<ClientConnection, TcpStream>,
     pub login: Option<(String, String)>,
     pub version: (i32, i32),
+    secrets: Arc<Secrets>,
 }
 
 impl Client {
@@ -32,7 +34,7 @@ impl Client {
     pub fn connect_as(bridge: &Bridge, login: Option<(&str, &str)>) -> Client {
         let stream = handshake(bridge, rustls::ALL_VERSIONS).expect("a TLS connection");
         let login = login.map(|(username, password)| (username.to_string(), password.to_string()));
-        Client { stream, login, version: (1, 2) }
+        Client { stream, login, version: (1, 2), secrets: Arc::clone(&bridge.secrets) }
     }
 
     /// With a client certificate and its key, or without.
@@ -43,7 +45,7 @@ impl Client {
     ) -> io::Result<Client> {
         let stream = handshake_showing(bridge, rustls::ALL_VERSIONS, identity)?;
         let login = login.map(|(username, password)| (username.to_string(), password.to_string()));
-        Ok(Client { stream, login, version: (1, 2) })
+        Ok(Client { stream, login, version: (1, 2), secrets: Arc::clone(&bridge.secrets) })
     }
 
     /// Sends bytes as they are.
@@ -97,6 +99,9 @@ impl Client {
         let mut request = Request::new(items);
         request.version = self.version;
         request.login = self.login.clone();
+        if let Some((_, password)) = &self.login {
+            self.secrets.add(password);
+        }
         request
     }
 

@@ -14,6 +14,7 @@ pub mod openssl;
 pub mod others;
 pub mod profile;
 pub mod scratch;
+pub mod secrets;
 pub mod services;
 pub mod spy;
 pub mod tags;
