@@ -38,6 +38,7 @@ pub fn run(path: &Path, overrides: &Overrides) -> Result<(), Vec<String>> {
 fn open_all(judged: &Judged) -> Vec<String> {
     let Judged { config, .. } = judged;
     let mut problems = Vec::new();
+    config.set_environment();
     // Read as the daemon does, before it gives up root.
     if !judged.is_faulty("client") && !judged.is_faulty("token") {
         let credentials = std::env::var_os("CREDENTIALS_DIRECTORY");

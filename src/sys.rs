@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 mod accounts;
+mod functions;
 mod terminal;
 
 use std::ffi::CString;
@@ -15,6 +16,7 @@ use std::path::Path;
 use std::ptr;
 
 pub use accounts::{User, group, user};
+pub use functions::{Functions, RawTokenInfo};
 pub use terminal::ask_hidden;
 
 /// The signals that the main thread waits for, blocked in every other thread.
@@ -88,6 +90,14 @@ pub enum Side {
     Parent(File),
     /// The background process, in a session of its own without a terminal; says here how its start went.
     Child(File),
+}
+
+/// Sets variables of the environment, for this process and for those that it starts. To be called while there is only one thread.
+pub fn set_environment<'a>(variables: impl IntoIterator<Item = (&'a str, &'a str)>) {
+    for (name, value) in variables {
+        // SAFETY: there is one thread, so nobody reads the environment meanwhile.
+        unsafe { std::env::set_var(name, value) };
+    }
 }
 
 /// Goes on in a background process. To be called while there is only one thread.

@@ -109,12 +109,15 @@ fn the_examples_of_the_template_are_sound() {
 #[test]
 fn the_lists_of_the_template_are_sound() {
     let lists = TEMPLATE.split_once("\n# [[token]]").unwrap().1;
-    let is_written = |line: &&str| line.starts_with("# [[") || line.starts_with("# name") || line.contains(" = ");
+    let is_written = |line: &&str| line.starts_with("# [[") || line.contains(" = ");
     let lists: Vec<_> = lists.lines().filter(is_written).filter_map(|line| line.strip_prefix("# ")).collect();
     let text = TEMPLATE.replace("#client-auth = \"off\"", "client-auth = \"optional\"\nclient-ca = \"/ca\"");
     let lists: Vec<_> = lists.into_iter().filter(|line| !line.starts_with(|c: char| c.is_uppercase())).collect();
-    let access = judge(&format!("{text}\n[[token]]\n{}", lists.join("\n"))).sound().unwrap().access;
+    let judged = judge(&format!("{text}\n[[token]]\n{}", lists.join("\n"))).sound().unwrap();
+    let access = &judged.access;
     assert_eq!((access.tokens.len(), access.clients.len()), (1, 1));
+    let (_, policy) = &judged.pkcs11.policies[1];
+    assert_eq!((judged.pkcs11.policies.len(), policy.label_max), (2, Some(40)));
 }
 
 /// The items of the manual of the configuration by key, each as its lines of text.
@@ -199,8 +202,8 @@ fn the_manual_describes_the_variables_that_are_read() {
     let source = texts(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
     let is_name =
         |text: &&str| text.len() > 1 && text.contains('_') && text.chars().all(|c| c.is_ascii_uppercase() || c == '_');
-    // Not the compiler's variables, nor names of PKCS#11. The last one is only kept from the module.
-    let others = ["CARGO_", "CKA_", "CKR_", "C_", "LISTEN_FDNAMES"];
+    // Not variables of the compiler or of the loader, nor names of PKCS#11. The last one is only kept from the module.
+    let others = ["CARGO_", "CKA_", "CKM_", "CKR_", "C_", "LD_", "LISTEN_FDNAMES"];
     let is_ours = |name: &&str| !others.iter().any(|other| name.starts_with(other));
     let read: BTreeSet<&str> = source.split('"').filter(is_name).filter(is_ours).collect();
     assert!(read.contains("NOTIFY_SOCKET"), "{read:?}");

@@ -99,7 +99,7 @@ fn judge(bridge: &Bridge, peer: &Peer, username: &str, password: &str) -> Outcom
         _ if too_long => Err(Refused::Client("username or password is far too long".to_owned())),
         Some(Ok(client)) => open(bridge, &clients, client),
         Some(Err(())) => Err(Refused::Client("wrong password".to_owned())),
-        None => by_pin(bridge, peer, &clients, username, password),
+        None => by_pin(bridge, peer, username, password),
     };
     match admitted {
         Ok(admitted) => {
@@ -132,34 +132,30 @@ impl From<Refusal> for Refused {
 }
 
 /// A client that knows the token's PIN.
-fn by_pin(bridge: &Bridge, peer: &Peer, clients: &Clients, name: &str, pin: &str) -> Result<Admitted, Refused> {
-    let no_judge =
-        || Refused::Client("the token cannot judge a PIN, clients have to prove themselves otherwise".to_owned());
-    if clients.login(name).0 == Login::None {
-        return Err(no_judge());
-    }
+fn by_pin(bridge: &Bridge, peer: &Peer, name: &str, pin: &str) -> Result<Admitted, Refused> {
     let token = match bridge.tokens.admit(name, &Pin::new(pin.as_bytes()).from(peer.address.ip())) {
         // A stranger must not learn from a token that is down that there is one of that name; who has been in knows it.
         Err(Refusal::Unjudged(why)) if peer.admitted.get().is_some() => return Err(Refused::Token(why.to_string())),
         judged => judged?,
     };
-    // By another of its names.
-    if clients.is_judge(token.info()) { Ok(Admitted { token, client: None }) } else { Err(no_judge()) }
+    Ok(Admitted { token, client: None })
 }
 
 /// The token of a client that has proved itself otherwise than with its PIN.
 fn open(bridge: &Bridge, clients: &Clients, client: Arc<Known>) -> Result<Admitted, Refused> {
     let name = &client.settings.token;
-    let opened = match clients.login(name) {
-        (Login::None, _) => bridge.tokens.open(name),
-        (_, Some(pin)) => bridge.tokens.admit(name, &Pin::new(&pin)),
+    // Not the client's fault: it has no part in this.
+    let refused = |refusal: Refusal| Refused::Token(format!("token '{}': {refusal}", name.escape_debug()));
+    let token = bridge.tokens.find(name).map_err(refused)?;
+    match clients.login(token.info()) {
+        (Login::None | Login::ProtectedPath, _) => bridge.tokens.open(&token).map_err(refused)?,
+        (_, Some(pin)) => {
+            let token = bridge.tokens.admit(name, &Pin::new(pin)).map_err(refused)?;
+            return Ok(Admitted { token, client: Some(client) });
+        }
         (_, None) => return Err(Refused::Token(format!("no PIN is kept for token '{}'", name.escape_debug()))),
-    };
-    match opened {
-        Ok(token) => Ok(Admitted { token, client: Some(client) }),
-        // Not the client's fault: it has no part in this.
-        Err(refusal) => Err(Refused::Token(format!("token '{}': {refusal}", name.escape_debug()))),
     }
+    Ok(Admitted { token, client: Some(client) })
 }
 
 /// Tells the log, once a minute for each address: a stranger can ask as often as it likes while the HSM is away.

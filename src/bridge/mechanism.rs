@@ -106,7 +106,8 @@ impl Scheme {
         Ok(self)
     }
 
-    /// The call that makes (or, for [`Use::Verify`], checks) such a signature on a token with these `mechanisms`.
+    /// The call that makes (or, for [`Use::Verify`], checks) such a signature on a token with these `mechanisms`, by another one
+    /// than those of `but`; one that the token has refused before comes last.
     ///
     /// ECDSA is hashed here: every token has plain CKM_ECDSA, and less goes over the wire to a network HSM. RSA is left to the
     /// token's own combined mechanism where it has one (a token in FIPS mode may have nothing else), and put together here
@@ -114,10 +115,24 @@ impl Scheme {
     ///
     /// # Errors
     /// Invalid Field: the token has no mechanism for it, or the digest has the wrong length.
-    pub(super) fn call<'a>(self, mechanisms: &Mechanisms, wanted: Use, input: Input<'a>) -> Outcome<Call<'a>> {
-        let has = |mechanism| mechanisms.supports(mechanism, wanted);
-        let whole = |mechanism, data| Ok(Call { mechanism, data: Cow::Borrowed(data) });
-        let made = |mechanism, data| Ok(Call { mechanism, data: Cow::Owned(data) });
+    pub(super) fn call<'a>(
+        self,
+        mechanisms: &Mechanisms,
+        wanted: Use,
+        input: Input<'a>,
+        but: &[MechanismType],
+    ) -> Outcome<Call<'a>> {
+        let has = |mechanism| mechanisms.supports(mechanism, wanted) && !but.contains(&mechanism);
+        let call = match self.call_by(&|mechanism| has(mechanism) && mechanisms.takes(mechanism), input)? {
+            None => self.call_by(&has, input)?,
+            call => call,
+        };
+        call.ok_or_else(|| Failure::invalid_field("the token has no mechanism for these Cryptographic Parameters"))
+    }
+
+    fn call_by<'a>(self, has: &dyn Fn(MechanismType) -> bool, input: Input<'a>) -> Outcome<Option<Call<'a>>> {
+        let whole = |mechanism, data| Ok(Some(Call { mechanism, data: Cow::Borrowed(data) }));
+        let made = |mechanism, data| Ok(Some(Call { mechanism, data: Cow::Owned(data) }));
         match (self, input) {
             (Self::RsaPkcs1(hash), Input::Data(data)) if has(hash.rsa_pkcs()) => whole(hash.rsa_pkcs_mechanism(), data),
             (Self::RsaPkcs1(hash), input) if has(MechanismType::RSA_PKCS) => {
@@ -142,7 +157,7 @@ impl Scheme {
                 whole(Mechanism::Eddsa(EddsaParams::new(EddsaSignatureScheme::Pure)), data)
             }
             (Self::Eddsa, Input::Digest(_)) => Err(Failure::invalid_field("EdDSA signs data, not a digest")),
-            _ => Err(Failure::invalid_field("the token has no mechanism for these Cryptographic Parameters")),
+            _ => Ok(None),
         }
     }
 

@@ -19,6 +19,7 @@ mod public_keys;
 mod reason;
 mod role;
 mod service;
+mod signing;
 
 pub use crate::pkcs11::{Overdue, Rescue, on_overdue};
 // For the fuzzer: what reads and writes bytes that others make and read.

@@ -18,8 +18,9 @@ use rustls::pki_types::pem::PemObject;
 use super::dnskey::{self, Dnskey};
 use super::ident::{self, Identifier};
 use super::mechanism::{Input, Scheme};
+use super::signing::{self, Unsigned};
 use crate::kmip::{CryptographicParameters, Outcome};
-use crate::pkcs11::{Curve, Fault, Key, KeyKind, PublicKey, Token, Use};
+use crate::pkcs11::{Curve, Fault, Key, KeyKind, PublicKey, Token};
 
 /// The largest file that is read: a zone's DNSKEY records are some kilobytes.
 const LARGEST: u64 = 65_536;
@@ -185,10 +186,10 @@ impl Proof {
         }
         let message = [PROOF, &nonce].concat();
         let scheme = Scheme::choose(key.kind, &CryptographicParameters::default())?;
-        let Ok(call) = scheme.call(token.mechanisms(), Use::Sign, Input::Data(&message)) else { return Ok(None) };
-        let signature = match token.sign(key, &call.mechanism, &call.data) {
+        let signature = match signing::sign(token, key, scheme, Input::Data(&message)) {
+            Err(Unsigned::Unfit(_)) => return Ok(None),
             // It does not sign in this way; that is no failure of the HSM.
-            Err(error) if error.rv().is_some() && error.fault() == Fault::Request => return Ok(None),
+            Err(Unsigned::Failed(error)) if error.rv().is_some() && error.fault() == Fault::Request => return Ok(None),
             signed => scheme.to_kmip(signed?)?,
         };
         Ok(Some(Self { message, signature }))

@@ -77,8 +77,6 @@ pub enum After {
 /// What the operator decides about the translation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Bytes of CKA_ID of a new key.
-    pub id_length: usize,
     /// Items in a request message.
     pub max_batch_items: usize,
     /// What a login that fails costs.
@@ -90,8 +88,6 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// 160 random bits: no two keys get the same, and every module seen takes them.
-    pub const DEFAULT_ID_LENGTH: usize = 20;
     /// 1000: what fits into a request of the default size when each item signs a digest, several times what clients send. Items
     /// cost more than their bytes: the shortest has a call to the module and an answer ten times its size.
     pub const DEFAULT_MAX_BATCH_ITEMS: usize = 1000;
@@ -102,7 +98,6 @@ impl Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            id_length: Self::DEFAULT_ID_LENGTH,
             max_batch_items: Self::DEFAULT_MAX_BATCH_ITEMS,
             failed_logins: FailedLogins::default(),
             max_response_size: Self::DEFAULT_MAX_RESPONSE_SIZE,

@@ -1,22 +1,14 @@
-//! The tables `[[token]]` and `[[client]]`: who gets in beside those who know a PIN, and how the bridge logs in for them.
+//! The tables `[[client]]`: who gets in beside those who know a PIN.
 #![forbid(unsafe_code)]
 
 use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::tokens::source;
 use super::written::{Entry, Written, quoted};
-use crate::bridge::access::{ClientSettings, Login, Proof, Rights, Settings, Source, TokenSettings};
-
-/// `[[token]]` as written.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct Token {
-    name: String,
-    login: Option<String>,
-    pin_file: Option<PathBuf>,
-    credential: Option<String>,
-}
+use crate::bridge::access::{ClientSettings, Login, Proof, Rights, Settings, TokenSettings};
+use crate::pkcs11::Match;
 
 /// `[[client]]` as written.
 #[derive(Deserialize)]
@@ -33,18 +25,9 @@ struct Client {
     key_prefix: Option<String>,
 }
 
-/// Reads both; `has_certificates` says whether clients show any.
-pub(super) fn read(w: &mut Written<'_>, has_certificates: bool) -> Settings {
-    let mut settings = Settings::default();
-    for Entry { subject, line, value } in w.tables::<Token>("token") {
-        match token(value) {
-            Ok(token) if settings.tokens.iter().any(|other| other.name == token.name) => {
-                w.problem_at(&subject, line, format!("there is another token {}", quoted(&token.name)));
-            }
-            Ok(token) => settings.tokens.push(token),
-            Err(what) => w.problem_at(&subject, line, what),
-        }
-    }
+/// Reads them; `tokens` is what is known of the tokens, and `has_certificates` says whether clients show any.
+pub(super) fn read(w: &mut Written<'_>, tokens: Vec<TokenSettings>, has_certificates: bool) -> Settings {
+    let mut settings = Settings { tokens, clients: Vec::new() };
     for Entry { subject, line, value } in w.tables::<Client>("client") {
         match client(value, has_certificates, &settings) {
             Ok(client) => settings.clients.push(client),
@@ -52,22 +35,6 @@ pub(super) fn read(w: &mut Written<'_>, has_certificates: bool) -> Settings {
         }
     }
     settings
-}
-
-fn token(written: Token) -> Result<TokenSettings, String> {
-    let Token { name, login, pin_file, credential } = written;
-    if name.trim().is_empty() {
-        return Err("name is empty".to_owned());
-    }
-    let source = source(pin_file, credential, "pin-file")?;
-    let login = match (login.as_deref(), source) {
-        (None | Some("user"), Some(source)) => Login::Kept(source),
-        (None | Some("user"), None) => Login::Sent,
-        (Some("none"), None) => Login::None,
-        (Some("none"), Some(_)) => return Err("login = \"none\" needs no PIN".to_owned()),
-        (Some(other), _) => return Err(format!("login: {} is not one of \"user\", \"none\"", quoted(other))),
-    };
-    Ok(TokenSettings { name, login })
 }
 
 fn client(written: Client, has_certificates: bool, others: &Settings) -> Result<ClientSettings, String> {
@@ -99,13 +66,15 @@ fn client(written: Client, has_certificates: bool, others: &Settings) -> Result<
         return Err(format!("there is another client that is {proof}"));
     }
     if let Proof::Password(username, _) = &proof {
-        if others.tokens.iter().any(|token| token.name == *username) {
+        if others.tokens.iter().any(|token| token.meant.name.as_ref() == Some(username)) {
             return Err(format!("username {} is the name of a token too", quoted(username)));
         }
     }
-    if !others.tokens.iter().any(|other| other.name == token && other.login != Login::Sent) {
+    // What a token says of itself is not known here, only how it is called.
+    let may_be = |meant: &Match| meant.name.as_ref().is_none_or(|name| *name == token);
+    if !others.tokens.iter().any(|other| may_be(&other.meant) && other.login != Login::Sent) {
         return Err(format!(
-            "token: no [[token]] of the name {} has a pin-file, a credential or login = \"none\"",
+            "token: no [[token]] for {} has a pin, a pin-file, a credential or login = \"none\" or \"protected-path\"",
             quoted(&token)
         ));
     }
@@ -122,19 +91,6 @@ fn is_same(one: &Proof, other: &Proof) -> bool {
 
 fn operation(word: &str) -> Result<crate::bridge::access::Operation, String> {
     Rights::operation(word).ok_or_else(|| format!("operations: there is no operation {}", quoted(word)))
-}
-
-fn source(file: Option<PathBuf>, credential: Option<String>, name: &str) -> Result<Option<Source>, String> {
-    match (file, credential) {
-        (Some(_), Some(_)) => Err(format!("{name} and credential are both there")),
-        (Some(path), None) if path.is_absolute() => Ok(Some(Source::File(path))),
-        (Some(path), None) => Err(format!("{name}: {} is not an absolute path", quoted(&path.to_string_lossy()))),
-        (None, Some(name)) if name.is_empty() || name.contains('/') || name.starts_with('.') => {
-            Err(format!("credential: {} is not a name", quoted(&name)))
-        }
-        (None, Some(name)) => Ok(Some(Source::Credential(name))),
-        (None, None) => Ok(None),
-    }
 }
 
 /// With or without colons, in either case.

@@ -68,6 +68,13 @@ pub struct Names {
     pub path: &'static str,
 }
 
+/// Names, each with text of its own; none where the file does not say.
+#[derive(Debug)]
+pub struct Variables {
+    /// Where the table stands.
+    pub path: &'static str,
+}
+
 /// The version of the file's format.
 pub const VERSION: Word<()> = Word { path: "version", default: None, words: &[("v1", ())] };
 
@@ -87,6 +94,9 @@ pub const MAX_CHANGED_PIN_TRIES: Number = plain("pkcs11.max-changed-pin-tries", 
 pub const ID_LENGTH: Number = Number { unit: Unit::Bytes, ..plain("pkcs11.id-length", 20, 1, 64) };
 /// Where public keys are that tokens do not tell.
 pub const PUBLIC_KEYS: Text = Text { path: "pkcs11.public-keys", default: None };
+
+/// Variables of the environment that the module wants.
+pub const MODULE_ENV: Variables = Variables { path: "module.env" };
 
 /// Where to listen.
 pub const ADDR: Text = Text { path: "server.addr", default: Some("127.0.0.1:5696") };
@@ -169,15 +179,30 @@ pub const LIFECYCLE: Word<()> = Word { path: "kmip.lifecycle", default: Some("no
 /// The most items in a request message.
 pub const MAX_BATCH_ITEMS: Number = plain("kmip.max-batch-items", 1000, 1, 100_000);
 
-/// The lists of tables, `[[token]]` and `[[client]]`; what stands in them is read by the part of this layer for clients.
+/// The lists of tables, `[[token]]` and `[[client]]`; what stands in them is read by the parts of this layer for tokens and for
+/// clients.
 pub static LISTS: &[&str] = &["client", "token"];
 
 /// The keys that stand in them.
 pub static LISTED: &[&str] = &[
     "token.name",
+    "token.match",
     "token.login",
+    "token.pin",
     "token.pin-file",
     "token.credential",
+    "token.max-sessions",
+    "token.serialize",
+    "token.id-length",
+    "token.label-max",
+    "token.label-characters",
+    "token.rename",
+    "token.store-public-key",
+    "token.data-objects",
+    "token.template",
+    "token.ec-params",
+    "token.omit-mechanisms",
+    "token.key-template",
     "client.username",
     "client.password-file",
     "client.credential",
@@ -235,6 +260,7 @@ pub fn all() -> Vec<Key> {
         MAX_CHANGED_PIN_TRIES.key(),
         ID_LENGTH.key(),
         PUBLIC_KEYS.key(),
+        MODULE_ENV.key(),
         ADDR.key(),
         MAX_CONNECTIONS.key(),
         MAX_CONNECTIONS_PER_PEER.key(),
@@ -298,6 +324,12 @@ impl Text {
 impl Names {
     fn key(&self) -> Key {
         Key::new(self.path, Some("[]".to_owned()))
+    }
+}
+
+impl Variables {
+    fn key(&self) -> Key {
+        Key::new(self.path, Some("{}".to_owned()))
     }
 }
 

@@ -2,9 +2,12 @@
 #![forbid(unsafe_code)]
 
 mod clients;
+mod hidden;
+mod key_template;
 pub mod keys;
 mod nearest;
 mod problem;
+mod tokens;
 mod values;
 mod written;
 
@@ -17,12 +20,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use log::LevelFilter;
+use zeroize::Zeroizing;
 
 pub use keys::LEVELS;
 pub use nearest::nearest;
 pub use problem::{Error, Problem};
 
-use crate::bridge::access::FailedLogins;
+use crate::bridge::access::{FailedLogins, Login, Secret, Source, TokenSettings};
 use crate::server::tls;
 use crate::{bridge, logging, pkcs11, server, sys};
 use keys::LogTarget;
@@ -40,6 +44,8 @@ pub struct Config {
     pub bridge: bridge::Settings,
     /// The process.
     pub daemon: Daemon,
+    /// Variables of the environment that the module wants.
+    pub environment: Vec<(String, Secret)>,
     /// What is logged, and where to.
     pub log: logging::Settings,
     /// The module.
@@ -50,6 +56,13 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// The certificate.
     pub tls: tls::Settings,
+}
+
+impl Config {
+    /// Sets what the module wants of the environment. To be called before it is loaded, while there is only one thread.
+    pub fn set_environment(&self) {
+        sys::set_environment(self.environment.iter().map(|(name, text)| (name.as_str(), text.expose())));
+    }
 }
 
 /// What the configuration says of the process.
@@ -121,6 +134,11 @@ pub fn read(path: &Path, overrides: &Overrides) -> Result<Judged, Error> {
     let (text, mode) = load(path).map_err(unreadable)?;
     let state_directory = std::env::var_os("STATE_DIRECTORY");
     let mut judged = judge(path, &text, overrides, state_directory.as_deref());
+    let holds_pin = |token: &TokenSettings| matches!(token.login, Login::Kept(Source::Here(_)));
+    if mode & 0o007 != 0 && judged.config.access.tokens.iter().any(holds_pin) {
+        let what = format!("everyone on this machine may use it (mode {:o}), but a PIN stands in it", mode & 0o7777);
+        judged.problems.push(Problem { subject: "file".to_owned(), what, line: None });
+    }
     if mode & 0o002 != 0 {
         let what = format!("anyone may write it (mode {:o})", mode & 0o7777);
         judged.warnings.push(Problem { subject: "file".to_owned(), what, line: None });
@@ -128,7 +146,7 @@ pub fn read(path: &Path, overrides: &Overrides) -> Result<Judged, Error> {
     Ok(judged)
 }
 
-fn load(path: &Path) -> io::Result<(String, u32)> {
+fn load(path: &Path) -> io::Result<(Zeroizing<String>, u32)> {
     const MOST: u64 = 1 << 20;
     let file = File::open(path)?;
     let mode = file.metadata()?.permissions().mode();
@@ -141,7 +159,7 @@ fn load(path: &Path) -> io::Result<(String, u32)> {
         let line = error.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count().saturating_add(1);
         io::Error::new(io::ErrorKind::InvalidData, format!("line {line} is not UTF-8"))
     })?;
-    Ok((text, mode))
+    Ok((text.into(), mode))
 }
 
 /// Judges the `text` of the file at `path`; `state_directory` is what the service manager gives.
@@ -162,10 +180,10 @@ pub fn judge(path: &Path, text: &str, overrides: &Overrides, state_directory: Op
     let written_state_dir = state_dir(w, state_directory);
     let state_dir = overrides.state_dir.clone().unwrap_or(written_state_dir);
     let clients = client_certificates(w);
+    let tokens = tokens::read(w);
     let config = Config {
-        access: clients::read(w, clients.is_some()),
+        access: clients::read(w, tokens.logins, clients.is_some()),
         bridge: bridge::Settings {
-            id_length: w.size(&keys::ID_LENGTH),
             max_batch_items: w.size(&keys::MAX_BATCH_ITEMS),
             failed_logins: FailedLogins {
                 free: w.number(&keys::MAX_FAILED_LOGINS),
@@ -180,6 +198,7 @@ pub fn judge(path: &Path, text: &str, overrides: &Overrides, state_directory: Op
             identity: identity(w, overrides),
             pid_file: w.path(&keys::PID_FILE),
         },
+        environment: w.variables(&keys::MODULE_ENV),
         log: logging::Settings { level: log_level(w, overrides), target: log_target(w, overrides) },
         pkcs11: pkcs11::Settings {
             lib_path: w.module(&keys::LIB_PATH).unwrap_or_default(),
@@ -188,6 +207,9 @@ pub fn judge(path: &Path, text: &str, overrides: &Overrides, state_directory: Op
             call_timeout: w.seconds(&keys::CALL_TIMEOUT),
             max_pin_tries: w.number(&keys::MAX_PIN_TRIES),
             max_changed_pin_tries: w.number(&keys::MAX_CHANGED_PIN_TRIES),
+            id_length: w.size(&keys::ID_LENGTH),
+            serialize: tokens.serialize,
+            policies: tokens.policies,
         },
         server: server_settings(w),
         tls: tls::Settings {

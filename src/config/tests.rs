@@ -25,7 +25,7 @@ fn means_the_defaults_where_nothing_is_said() {
     let config = sound(LEAST);
     assert_eq!(config.pkcs11.lib_path, Path::new("/usr/lib/m.so"));
     assert_eq!((config.pkcs11.max_sessions, config.pkcs11.session_timeout), (64, Duration::from_secs(10)));
-    assert_eq!(config.bridge.id_length, 20);
+    assert_eq!(config.pkcs11.id_length, 20);
     assert_eq!(config.server.addr.to_string(), "127.0.0.1:5696");
     assert_eq!((config.server.max_connections, config.server.max_request_size), (1024, 1 << 20));
     assert_eq!((config.server.max_connections_per_peer, config.server.max_unauthenticated), (256, 128));
@@ -325,4 +325,41 @@ fn warns_of_a_file_that_anyone_may_write_and_refuses_one_that_is_not_text() {
     std::fs::remove_file(&path).unwrap();
     assert_eq!(judged.unwrap().warnings[0].to_string(), "file: anyone may write it (mode 666)");
     assert!(refused.unwrap_err().to_string().ends_with("line 2 is not UTF-8"));
+}
+
+#[test]
+fn variables_for_the_module_are_read_and_never_shown() {
+    let config = sound(&format!("{LEAST}[module.env]\nSOFTHSM2_CONF = '/c'\nVENDOR2_PIN = 's3cret'\n"));
+    assert_eq!(config.environment.len(), 2);
+    let texts: Vec<_> = config.environment.iter().map(|(name, text)| (name.as_str(), text.expose())).collect();
+    assert_eq!(texts, [("SOFTHSM2_CONF", "/c"), ("VENDOR2_PIN", "s3cret")]);
+    assert!(!format!("{config:?}").contains("s3cret"));
+    for (entry, expected) in [
+        ("A = 73915", "module.env: is a table, not a table of names, each with text in quotes"),
+        ("'A=B' = '73915'", "\"A=B\" is no name of a variable"),
+        ("A = '73915\\u0000'", "is no"),
+    ] {
+        let found = problems(&format!("[module.env]\n{}\n", entry.replace("'73915\\u0000'", "\"73915\\u0000\"")));
+        assert_eq!(found.len(), 1, "{entry}");
+        assert!(!found[0].contains("73915"), "{}", found[0]);
+        assert!(found[0].contains(expected) || found[0].contains("holds a NUL"), "{}", found[0]);
+    }
+    let judged = judged(&format!("{LEAST}[module.env]\nLD_LIBRARY_PATH = '/lib'\n"));
+    assert!(judged.warnings[0].what.contains("LD_LIBRARY_PATH has no effect here"));
+}
+
+#[test]
+fn a_pin_in_a_file_that_others_may_use_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let path = std::env::temp_dir().join(format!("chb-config-pin-{}", std::process::id()));
+    std::fs::write(&path, format!("{LEAST}[[token]]\nname = 'a'\npin = '73915'\n")).unwrap();
+    let refused = |mode| {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let judged = read(&path, &Overrides::default()).unwrap();
+        judged.problems.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let found = [refused(0o644), refused(0o640), refused(0o600)];
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(found[0], ["file: everyone on this machine may use it (mode 644), but a PIN stands in it"]);
+    assert!(found[1].is_empty() && found[2].is_empty());
 }

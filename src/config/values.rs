@@ -1,12 +1,15 @@
 //! From a key's value as written to the value as meant: in range, or a problem and the default.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::keys::{Flag, Names, Number, Text, Unit, Word};
+use super::hidden::Hidden;
+use super::keys::{Flag, Names, Number, Text, Unit, Variables, Word};
 use super::written::{Written, quoted};
+use crate::bridge::access::Secret;
 
 impl Written<'_> {
     /// The number, or the default.
@@ -85,6 +88,28 @@ impl Written<'_> {
         let what = "is not an absolute path, the system's loader looks for it in its own directories";
         self.warning(key.path, format!("{} {what}", quoted(&name)));
         Some(name.into())
+    }
+
+    /// The variables of the table, which are not shown: vendors put passwords there.
+    pub fn variables(&mut self, key: &Variables) -> Vec<(String, Secret)> {
+        let wanted = "a table of names, each with text in quotes";
+        let variables: BTreeMap<String, Hidden> = self.value(key.path, wanted).unwrap_or_default();
+        let mut sound = Vec::new();
+        for (name, Hidden(text)) in variables {
+            let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            if name.is_empty() || !name.chars().all(is_name) {
+                self.problem(key.path, format!("{} is no name of a variable", quoted(&name)));
+            } else if text.expose().contains('\0') {
+                self.problem(key.path, format!("the text of {name} holds a NUL"));
+            } else {
+                if name.starts_with("LD_") {
+                    let what = format!("{name} has no effect here: the system's loader reads it when a program starts");
+                    self.warning(key.path, what);
+                }
+                sound.push((name, text));
+            }
+        }
+        sound
     }
 
     /// The host names and IP addresses of the list.

@@ -112,16 +112,16 @@ impl Visit {
     /// # Errors
     /// [`Denied`].
     pub fn log_in(&self, tokens: &Tokens, choice: &Choice) -> Result<Arc<Token>, Denied> {
-        let (login, kept) = match &choice.info {
-            Some(info) => self.clients.login_to(info),
-            None => self.clients.login(&choice.name),
-        };
+        let token = tokens.find(&choice.name).map_err(Denied::Refused)?;
         let asked;
-        let pin = match (login, &self.pin, &kept) {
-            (Login::None, ..) => return tokens.open(&choice.name).map_err(Denied::Refused),
-            (_, Some(pin), _) => pin.as_slice(),
-            (_, None, Some(kept)) => kept.as_slice(),
-            (_, None, None) => {
+        let pin = match (self.clients.login(token.info()), &self.pin) {
+            ((Login::None | Login::ProtectedPath, _), _) => {
+                tokens.open(&token).map_err(Denied::Refused)?;
+                return Ok(token);
+            }
+            (_, Some(pin)) => pin.as_slice(),
+            ((_, Some(kept)), None) => kept.as_slice(),
+            ((_, None), None) => {
                 asked = ask_pin(choice)?;
                 asked.as_slice()
             }
@@ -149,11 +149,13 @@ pub fn ask(question: &str) -> io::Result<String> {
     Ok(answer)
 }
 
-/// Becomes whom the configuration names, before any code of the module runs.
+/// Becomes whom the configuration names, and sets what the module wants of the environment: before any code of it runs, and before
+/// there is another thread.
 ///
 /// # Errors
 /// The message is for the operator.
 pub fn become_user(config: &Config) -> io::Result<()> {
+    config.set_environment();
     config.daemon.identity.as_ref().map_or(Ok(()), sys::become_identity)?;
     sys::forbid_core_dumps()
 }

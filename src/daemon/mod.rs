@@ -50,6 +50,8 @@ pub fn run(path: &Path, overrides: &Overrides) -> ExitCode {
 
 fn serve(path: &Path, overrides: &Overrides, audience: &mut Audience) -> Result<ExitCode, Failure> {
     let config = configuration(path, overrides)?;
+    // Before there is another thread, let alone the module.
+    config.set_environment();
     sys::restrict_new_files();
     sys::forbid_core_dumps().map_err(because("cannot switch core dumps off"))?;
     sys::keep_ended_children();

@@ -187,6 +187,7 @@ mod tests {
             extractable: None,
             always_sensitive: None,
             never_extractable: None,
+            always_authenticate: false,
         })
     }
 

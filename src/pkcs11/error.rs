@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use cryptoki::error::RvError;
+use cryptoki::error::{Rv, RvError};
 
 use super::fault::Fault;
 use super::key::Class;
@@ -40,7 +40,12 @@ pub enum Error {
     Away(Box<Error>),
     /// The module is finalized, or about to be.
     Closed,
-    /// The CKA_ID wished for a new key is in use; another may be tried.
+    /// The token changes no such attribute of its objects.
+    Fixed {
+        /// The attribute, such as `CKA_LABEL`.
+        attribute: &'static str,
+    },
+    /// Every CKA_ID tried for a new key is in use.
     IdTaken,
     /// Others had the token for so long that it is too late to begin.
     Late,
@@ -61,6 +66,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// `function`, called without the binding, returned `rv`.
+    pub(super) fn returned(function: &'static str, rv: std::ffi::c_ulong) -> Self {
+        let Rv::Error(rv) = Rv::from(rv) else {
+            return Self::Binding { what: format!("{function} succeeded and failed") };
+        };
+        Self::Call { function, rv }
+    }
+
     /// The return value, if it was the module that refused.
     pub fn rv(&self) -> Option<RvError> {
         match self {
@@ -105,7 +118,8 @@ impl fmt::Display for Error {
                 write!(f, "{function}: {name} ({number:#x})")
             }
             Self::Closed => f.write_str("the PKCS#11 module is shut down"),
-            Self::IdTaken => f.write_str("the CKA_ID of the new key is in use"),
+            Self::Fixed { attribute } => write!(f, "the token does not let {attribute} be changed"),
+            Self::IdTaken => f.write_str("every CKA_ID tried for the new key is in use"),
             Self::Late => f.write_str("not begun: others had the token for too long"),
             Self::NoSession => f.write_str("no session with the token became free in time"),
             Self::NotFound { class } => write!(f, "no {class} object has this CKA_ID"),

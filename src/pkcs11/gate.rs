@@ -47,6 +47,8 @@ pub enum Refusal {
     AmbiguousToken,
     /// The token says that one more wrong PIN locks it, so nothing was tried.
     FinalTry,
+    /// There is no login by a PIN that clients could know, so that none proves anything.
+    NoJudge,
     /// The token says that its PIN is locked.
     PinLocked,
     /// So many wrong PINs came that none is tried for a while.
@@ -70,6 +72,7 @@ impl fmt::Display for Refusal {
             Self::FinalTry => f.write_str(
                 "one more wrong PIN would lock the token, so none is tried\nhint: log in once with the vendor's tool and the right PIN, then try again",
             ),
+            Self::NoJudge => f.write_str("the token cannot judge a PIN, clients have to prove themselves otherwise"),
             Self::PinLocked => f.write_str("the token's PIN is locked\nhint: the token's security officer can set a new one"),
             Self::TooManyAttempts => f.write_str("too many wrong PINs for this token, none is tried for a while"),
             Self::Unavailable(error) => write!(f, "no token can judge a PIN: {error}"),

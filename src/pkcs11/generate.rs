@@ -1,25 +1,33 @@
 //! Making key pairs: down the ladder of templates, then read back, or removed again.
 #![forbid(unsafe_code)]
 
-use std::cell::Cell;
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::cell::{Cell, RefCell};
 
 use cryptoki::object::ObjectHandle;
 use cryptoki::session::Session;
+use ring::rand::{SecureRandom, SystemRandom};
 
 use super::destroy::unsettled;
 use super::error::Error;
 use super::fault::Fault;
-use super::key::{Class, Hex, Key, KeyPair, KeyPairSpec};
-use super::ladder::{Lesson, descend};
+use super::key::{Class, Hex, KeyPair, KeyPairSpec};
+use super::label::Limit;
+use super::ladder::{descend, is_of_the_template};
+use super::learnt::Labels;
 use super::object;
-use super::template::{Family, is_as_asked, plan, templates};
+use super::policy::IdLength;
+use super::template::{LADDER, Plan, Rung, Said, plan, templates};
 use super::token::{Seat, Token};
 use super::watch;
 
 /// Ids of fewer bytes are looked for before they are used: chance may well have given them away already.
 const SURELY_NEW: usize = 8;
+
+/// Short ids may be taken; so often another is tried.
+const TRIES: usize = 16;
+
+/// Lengths of ids for tokens that refuse the usual one: 16 bytes are still random enough, YubiHSM 2 has 2 of its own.
+const SHORTER: [usize; 2] = [16, 2];
 
 /// What was there of a pair that failed.
 enum Cleared {
@@ -27,40 +35,48 @@ enum Cleared {
     Pair,
 }
 
-/// What a token has taught about its templates.
-#[derive(Default)]
-pub(super) struct Learnt(HashMap<Family, Lesson>);
+/// The halves of a pair as C_GenerateKeyPair gave them.
+pub(super) struct Made {
+    pub(super) public: ObjectHandle,
+    pub(super) private: ObjectHandle,
+}
 
 impl Token {
-    /// Makes a key pair and reads back what the token stored: the ids may differ from the one asked for, and the labels
+    /// Makes a key pair and reads back what the token stored: the ids may differ from those given, and the labels
     /// too, which the log then says. Nothing stays on the token if it fails, or the log says what.
     ///
     /// # Errors
-    /// [`Error::IdTaken`] for a short id that is in use; [`Error::NotTaken`] if what was made is not what was asked for, or a
-    /// private key that is neither sensitive nor bound to the token; [`Error::Unsettled`] if the HSM failed meanwhile; what the
-    /// module says to the fullest template.
+    /// [`Error::IdTaken`] if only short ids are taken, and those tried are in use; [`Error::NotTaken`] if what was made is not
+    /// what was asked for, or a private key that is neither sensitive nor bound to the token; [`Error::Unsettled`] if the HSM
+    /// failed meanwhile; what the module says to the fullest template.
     pub fn generate_key_pair(&self, spec: &KeyPairSpec<'_>) -> Result<KeyPair, Error> {
         let _stay = watch::stay();
-        let mut learnt = self.change()?;
+        let _change = self.change()?;
         let mut again = true;
         loop {
             let begun = Cell::new(false);
-            let why = match self.run_until(&begun, |seat| self.generate_on(seat, spec, &mut learnt, &begun)) {
+            // The CKA_ID tried last: all others are known to have left nothing.
+            let tried = RefCell::new(None);
+            let why = match self.run_until(&begun, |seat| self.generate_on(seat, spec, &tried, &begun)) {
                 Err(error) if begun.get() => error,
                 result => return result,
             };
             let fault = why.fault();
-            if matches!(fault, Fault::Request | Fault::Busy) || spec.id.len() < SURELY_NEW {
+            if matches!(fault, Fault::Request | Fault::Busy) {
                 return Err(why);
             }
-            match self.clear(spec) {
+            let id = match tried.into_inner() {
+                Some(id) if id.len() >= SURELY_NEW => id,
+                _ => return Err(why),
+            };
+            match self.clear(&id) {
                 // The call never began; and now that it is known that nothing is there, this is no second pair.
                 Ok(Cleared::Nothing) if again && matches!(fault, Fault::Session | Fault::Login) => again = false,
                 Ok(Cleared::Nothing) => return Err(unsettled("the key pair was not made", why)),
                 Ok(Cleared::Pair) => return Err(unsettled("the key pair was removed again", why)),
                 Err(error) => {
                     let name = self.info().name();
-                    log::error!("token {name}: a key pair with the CKA_ID {} may be left: {error}", Hex(&spec.id));
+                    log::error!("token {name}: a key pair with the CKA_ID {} may be left: {error}", Hex(&id));
                     return Err(unsettled("whether the key pair was made is not known: the HSM did not answer", why));
                 }
             }
@@ -71,29 +87,61 @@ impl Token {
         &self,
         seat: &mut Seat,
         spec: &KeyPairSpec<'_>,
-        learnt: &mut Learnt,
+        tried: &RefCell<Option<Vec<u8>>>,
         begun: &Cell<bool>,
     ) -> Result<KeyPair, Error> {
-        if spec.id.len() < SURELY_NEW && !is_free(&seat.session, &spec.id)? {
-            return Err(Error::IdTaken);
-        }
-        begun.set(true);
-        let _alone = self.alone();
-        let (public, private) = self.make(&seat.session, spec, learnt)?;
-        self.read_back(seat, spec, public, private).inspect_err(|error| {
-            if !error.is_loss() {
-                for (class, handle) in [(Class::PrivateKey, private), (Class::PublicKey, public)] {
-                    self.unmake(&seat.session, class, handle, &spec.id);
+        let plan = plan(spec.kind)?;
+        let mut first = None;
+        for length in self.id_lengths() {
+            let id = match self.new_id(&seat.session, length) {
+                Ok(id) => id,
+                Err(error) => return Err(first.unwrap_or(error)),
+            };
+            *tried.borrow_mut() = id.clone();
+            begun.set(true);
+            let alone = self.alone();
+            match self.make(&seat.session, spec, &plan, id.as_deref()) {
+                Ok(made) => {
+                    self.learn(|learnt| learnt.id_length = Some(length));
+                    return self.settle(seat, spec, &made, id.as_deref());
                 }
+                Err(error) if is_of_the_template(&error) && self.left_nothing(&seat.session, id.as_deref()) => {
+                    first.get_or_insert(error);
+                }
+                Err(error) => return Err(first.unwrap_or(error)),
             }
-        })
+            drop(alone);
+        }
+        Err(first.unwrap_or(Error::IdTaken))
+    }
+
+    /// The lengths of ids to try, the best first.
+    fn id_lengths(&self) -> Vec<IdLength> {
+        if let Some(length) = self.learnt().id_length {
+            return vec![length];
+        }
+        let shorter = SHORTER.into_iter().filter(|length| *length < self.id_length);
+        let lengths = [self.id_length].into_iter().chain(shorter).map(IdLength::Bytes);
+        lengths.chain([IdLength::Chosen]).collect()
+    }
+
+    /// An id that no object has; none where the token chooses.
+    fn new_id(&self, session: &Session, length: IdLength) -> Result<Option<Vec<u8>>, Error> {
+        let IdLength::Bytes(length) = length else { return Ok(None) };
+        for _ in 0..TRIES {
+            let id = random_id(length)?;
+            if length >= SURELY_NEW || is_free(session, &id)? {
+                return Ok(Some(id));
+            }
+        }
+        Err(Error::IdTaken)
     }
 
     /// Looks whether a pair that failed is there, and removes it. Its id is random: nobody else's has it.
-    fn clear(&self, spec: &KeyPairSpec<'_>) -> Result<Cleared, Error> {
+    fn clear(&self, id: &[u8]) -> Result<Cleared, Error> {
         let mut cleared = Cleared::Nothing;
         for class in [Class::PrivateKey, Class::PublicKey] {
-            self.run(|seat| match object::find(&seat.session, class, &spec.id) {
+            self.run(|seat| match object::find(&seat.session, class, id) {
                 Ok(handle) => {
                     cleared = Cleared::Pair;
                     let _alone = self.alone();
@@ -108,124 +156,76 @@ impl Token {
                 Err(error) => Err(error),
             })?;
         }
-        self.forget(&spec.id);
+        self.forget(id);
         Ok(cleared)
     }
 
-    fn make(
-        &self,
-        session: &Session,
-        spec: &KeyPairSpec<'_>,
-        learnt: &mut Learnt,
-    ) -> Result<(ObjectHandle, ObjectHandle), Error> {
-        let plan = plan(spec.kind)?;
+    fn make(&self, session: &Session, spec: &KeyPairSpec<'_>, plan: &Plan, id: Option<&[u8]>) -> Result<Made, Error> {
         let name = self.info().name();
-        let before = learnt.0.get(&plan.family).copied().unwrap_or_default();
+        let labels = |limit: Limit| {
+            [spec.public_label, spec.private_label].map(|label| label.and_then(|label| limit.fit(label)))
+        };
+        let (usual, short) = (labels(self.label_limit()), labels(Limit::SHORT));
+        let rungs: Vec<Rung> = match self.policy.template {
+            Some(rung) => vec![rung],
+            // Labels that are short already are no news.
+            None => LADDER.into_iter().filter(|rung| *rung != Rung::Shortened || short != usual).collect(),
+        };
+        let before = *self.learnt().shapes.of(plan.family);
+        let forms = plan.forms(self.policy.ec_params);
         let generate = |rung, form| {
-            let (public, private) = templates(spec, rung, plan.params(form));
+            let labels = if rung == Rung::Shortened { &short } else { &usual };
+            let said = Said { spec, id, labels: labels.clone(), params: plan.params(form) };
+            let (public, private) = templates(said, rung, &self.policy.key_template);
             let made = session.generate_key_pair(&plan.mechanism, &public, &private).map_err(Error::from);
             if let Err(error) = &made {
                 log::debug!("token {name}: template {rung:?}: {error}");
             }
             made
         };
-        let (pair, lesson) = descend(before, plan.forms(), generate, || self.left_nothing(session, spec))?;
-        if lesson.rung != before.rung {
-            log::info!("token {name}: key pairs are made with the template {:?}", lesson.rung);
+        let known = before.unwrap_or_default();
+        let ((public, private), mut shape) =
+            descend(known, &rungs, &forms, generate, || self.left_nothing(session, id))?;
+        let is_labelled = usual.iter().any(Option::is_some);
+        let labels = match shape.rung {
+            Rung::Shortened if shape.sure => {
+                // It is the labels that were too much; cut, they are as usual from now on.
+                shape.rung = Rung::Granted;
+                Some(Labels::Short)
+            }
+            Rung::Unlabelled if shape.sure && is_labelled => Some(Labels::Refused),
+            _ => None,
+        };
+        if before != Some(shape) || labels.is_some() {
+            self.learn(|learnt| {
+                *learnt.shapes.of(plan.family) = Some(shape);
+                learnt.labels = labels.or(learnt.labels);
+            });
         }
-        learnt.0.insert(plan.family, lesson);
-        Ok(pair)
+        Ok(Made { public, private })
     }
 
     /// Whether a refusal that may have been trouble left the token as it was. If not, a second try would make the id
     /// ambiguous; and what is there is not destroyed either, since nothing proves whose it is.
-    fn left_nothing(&self, session: &Session, spec: &KeyPairSpec<'_>) -> bool {
-        let free = is_free(session, &spec.id);
+    fn left_nothing(&self, session: &Session, id: Option<&[u8]>) -> bool {
+        // What the token would have called it is not known.
+        let Some(id) = id else { return true };
+        let free = is_free(session, id);
         if free == Ok(false) {
             let name = self.info().name();
-            log::error!(
-                "token {name}: C_GenerateKeyPair failed, but an object with the CKA_ID {} is there",
-                Hex(&spec.id)
-            );
+            log::error!("token {name}: C_GenerateKeyPair failed, but an object with the CKA_ID {} is there", Hex(id));
         }
         free == Ok(true)
     }
+}
 
-    /// The facts of what was made, judged.
-    fn read_back(
-        &self,
-        seat: &mut Seat,
-        spec: &KeyPairSpec<'_>,
-        public: ObjectHandle,
-        private: ObjectHandle,
-    ) -> Result<KeyPair, Error> {
-        let generation = self.keys.generation();
-        let pair = KeyPair {
-            public: Arc::new(self.half(seat, spec, Class::PublicKey, public, spec.public_label)?),
-            private: Arc::new(self.half(seat, spec, Class::PrivateKey, private, spec.private_label)?),
-        };
-        if !is_as_asked(spec.kind, pair.public.kind) {
-            return Err(Error::NotTaken { attribute: "the algorithm" });
-        }
-        match (pair.private.sensitive, pair.private.extractable) {
-            (Some(false), Some(true)) => return Err(Error::NotTaken { attribute: "CKA_SENSITIVE" }),
-            (_, Some(true)) => {
-                log::warn!("token {}: private key {} is extractable", self.info().name(), Hex(&pair.private.id));
-            }
-            _ => {}
-        }
-        for key in [&pair.public, &pair.private] {
-            self.keys.remember(generation, key);
-        }
-        seat.handles.remember(Class::PublicKey, &pair.public.id, public);
-        seat.handles.remember(Class::PrivateKey, &pair.private.id, private);
-        Ok(pair)
-    }
-
-    fn half(
-        &self,
-        seat: &Seat,
-        spec: &KeyPairSpec<'_>,
-        class: Class,
-        handle: ObjectHandle,
-        label: Option<&str>,
-    ) -> Result<Key, Error> {
-        // Nothing is assumed of the id: the token may have chosen another.
-        let key = object::facts(&seat.session, handle, class, &[])?;
-        if key.id.is_empty() {
-            return Err(Error::NotTaken { attribute: "CKA_ID" });
-        }
-        let name = self.info().name();
-        if key.id != spec.id {
-            log::warn!("token {name}: the {class} has the CKA_ID {} instead of {}", Hex(&key.id), Hex(&spec.id));
-        }
-        let stored = object::label(&seat.session, handle)?;
-        if label.is_some_and(|label| stored.as_deref().unwrap_or_default() != label) {
-            log::warn!(
-                "token {name}: the {class} {} has the label {:?} instead of {:?}",
-                Hex(&key.id),
-                stored.unwrap_or_default(),
-                label.unwrap_or_default()
-            );
-        }
-        Ok(key)
-    }
-
-    /// Removes one half of a pair that could not be completed.
-    fn unmake(&self, session: &Session, class: Class, handle: ObjectHandle, id: &[u8]) {
-        match session.destroy_object(handle).map_err(Error::from) {
-            Ok(()) => {}
-            // Gone with the other half.
-            Err(error) if error.is_stale_handle() => {}
-            Err(error) => {
-                log::error!(
-                    "token {}: an unfinished {class}, CKA_ID {}, stays on the token: {error}",
-                    self.info().name(),
-                    Hex(id)
-                );
-            }
-        }
-    }
+/// So many random bytes.
+pub(super) fn random_id(length: usize) -> Result<Vec<u8>, Error> {
+    let mut id = vec![0; length];
+    SystemRandom::new()
+        .fill(&mut id)
+        .map_err(|_| Error::Unsupported("making keys without the system's random numbers"))?;
+    Ok(id)
 }
 
 /// Whether neither half of a pair has this id.

@@ -173,6 +173,8 @@ pub struct Key {
     pub always_sensitive: Option<bool>,
     /// CKA_NEVER_EXTRACTABLE, if the token shows it.
     pub never_extractable: Option<bool>,
+    /// CKA_ALWAYS_AUTHENTICATE: each signature wants a login of its own.
+    pub always_authenticate: bool,
 }
 
 /// The key pair to be made.
@@ -180,8 +182,6 @@ pub struct Key {
 pub struct KeyPairSpec<'a> {
     /// Algorithm and size.
     pub kind: KeyKind,
-    /// CKA_ID of both halves. It must be new: ids under 8 bytes are looked for first, longer ones are taken to be random.
-    pub id: Vec<u8>,
     /// CKA_LABEL of the public key.
     pub public_label: Option<&'a str>,
     /// CKA_LABEL of the private key.

@@ -4,38 +4,50 @@
 use cryptoki::error::RvError;
 
 use super::error::Error;
-use super::template::{LADDER, Rung};
+use super::policy::EcParams;
+use super::template::Rung;
 
-/// What a token has taught: the rung and the form of CKA_EC_PARAMS that it took. The default is to begin with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Lesson {
-    pub(super) rung: Rung,
-    /// Index of the form.
-    pub(super) form: usize,
+/// The shape of a template that a token took. The default is to begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// How much it says.
+    pub rung: Rung,
+    /// How it names an Edwards curve.
+    pub form: EcParams,
     /// False while it may as well have been trouble that passed that made the fuller template fail.
-    pub(super) sure: bool,
+    pub sure: bool,
 }
 
-/// Goes down the ladder to the first template the token takes: `generate` is called with a rung and one of `forms`. After a
-/// refusal that may have been trouble, `left_nothing` tells whether the token is as it was.
+impl Default for Shape {
+    fn default() -> Self {
+        Self { rung: Rung::Full, form: EcParams::Oid, sure: false }
+    }
+}
+
+/// Goes down the ladder to the first template the token takes: `generate` is called with one of `rungs` and one of `forms`.
+/// After a refusal that may have been trouble, `left_nothing` tells whether the token is as it was.
 ///
 /// # Errors
 /// The first refusal: later ones are answers to poorer questions.
 pub(super) fn descend<T>(
-    lesson: Lesson,
-    forms: usize,
-    mut generate: impl FnMut(Rung, usize) -> Result<T, Error>,
+    known: Shape,
+    rungs: &[Rung],
+    forms: &[EcParams],
+    mut generate: impl FnMut(Rung, EcParams) -> Result<T, Error>,
     left_nothing: impl Fn() -> bool,
-) -> Result<(T, Lesson), Error> {
-    let start = if lesson.sure { lesson.rung } else { Rung::Full };
+) -> Result<(T, Shape), Error> {
+    let start = if known.sure { known.rung } else { Rung::Full };
+    // A rung that is not among them any more would leave none.
+    let start = start.min(rungs.last().copied().unwrap_or_default());
     let mut first = None;
     let mut sure = true;
-    for rung in LADDER.into_iter().filter(|rung| *rung >= start) {
+    for rung in rungs.iter().copied().filter(|rung| *rung >= start) {
         let mut less_may_do = false;
         // The form that was understood before comes first.
-        for form in [lesson.form].into_iter().chain((0..forms).filter(|form| *form != lesson.form)) {
+        let (before, others): (Vec<EcParams>, Vec<EcParams>) = forms.iter().partition(|form| **form == known.form);
+        for form in before.into_iter().chain(others) {
             let error = match generate(rung, form) {
-                Ok(made) => return Ok((made, Lesson { rung, form, sure: sure || rung == lesson.rung })),
+                Ok(made) => return Ok((made, Shape { rung, form, sure: sure || rung == known.rung })),
                 Err(error) => error,
             };
             let go_on = match judge(&error) {
@@ -48,7 +60,7 @@ pub(super) fn descend<T>(
                     less_may_do = true;
                     sure = false;
                     // A token known to take this template means what it says.
-                    !lesson.sure && left_nothing()
+                    !known.sure && left_nothing()
                 }
                 Refused::ForGood => false,
             };
@@ -77,6 +89,11 @@ enum Refused {
     ForGood,
 }
 
+/// Whether something that the template says may be what the token refused.
+pub(super) fn is_of_the_template(error: &Error) -> bool {
+    matches!(judge(error), Refused::Template | Refused::Perhaps)
+}
+
 fn judge(error: &Error) -> Refused {
     match error.rv() {
         Some(RvError::CurveNotSupported | RvError::DomainParamsInvalid) => Refused::Curve,
@@ -96,6 +113,10 @@ fn judge(error: &Error) -> Refused {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pkcs11::template::LADDER;
+
+    const ONE: &[EcParams] = &[EcParams::Oid];
+    const BOTH: &[EcParams] = &[EcParams::Oid, EcParams::Name];
 
     fn error(rv: RvError) -> Error {
         Error::Call { function: "C_GenerateKeyPair", rv }
@@ -103,81 +124,93 @@ mod tests {
 
     /// A token that answers each try with the next of `answers`, then takes it; and the tries it saw.
     fn run(
-        lesson: Lesson,
-        forms: usize,
+        known: Shape,
+        forms: &[EcParams],
         answers: &[RvError],
         left_nothing: bool,
-    ) -> (Result<Lesson, Error>, Vec<(Rung, usize)>) {
+    ) -> (Result<Shape, Error>, Vec<(Rung, EcParams)>) {
         let mut tries = Vec::new();
         let mut answers = answers.iter();
         let generate = |rung, form| {
             tries.push((rung, form));
             answers.next().map_or(Ok(()), |rv| Err(error(*rv)))
         };
-        let made = descend(lesson, forms, generate, || left_nothing).map(|((), lesson)| lesson);
+        let made = descend(known, &LADDER, forms, generate, || left_nothing).map(|((), shape)| shape);
         (made, tries)
     }
 
     #[test]
     fn takes_the_first_template_that_is_taken() {
-        let (made, tries) = run(Lesson::default(), 1, &[], true);
-        assert_eq!(made, Ok(Lesson { rung: Rung::Full, form: 0, sure: true }));
-        assert_eq!(tries, [(Rung::Full, 0)]);
+        let (made, tries) = run(Shape::default(), ONE, &[], true);
+        assert_eq!(made, Ok(Shape { rung: Rung::Full, form: EcParams::Oid, sure: true }));
+        assert_eq!(tries, [(Rung::Full, EcParams::Oid)]);
         let (made, tries) =
-            run(Lesson::default(), 1, &[RvError::TemplateInconsistent, RvError::AttributeTypeInvalid], true);
-        assert_eq!(made, Ok(Lesson { rung: Rung::Unlabelled, form: 0, sure: true }));
-        assert_eq!(tries, [(Rung::Full, 0), (Rung::Granted, 0), (Rung::Unlabelled, 0)]);
+            run(Shape::default(), ONE, &[RvError::TemplateInconsistent, RvError::AttributeTypeInvalid], true);
+        assert_eq!(made, Ok(Shape { rung: Rung::Shortened, form: EcParams::Oid, sure: true }));
+        assert_eq!(tries.iter().map(|(rung, _)| *rung).collect::<Vec<_>>(), LADDER[..3]);
     }
 
     #[test]
     fn begins_next_time_with_what_it_learnt() {
-        let lesson = Lesson { rung: Rung::Granted, form: 1, sure: true };
-        assert_eq!(run(lesson, 2, &[], true), (Ok(lesson), vec![(Rung::Granted, 1)]));
+        let known = Shape { rung: Rung::Granted, form: EcParams::Name, sure: true };
+        assert_eq!(run(known, BOTH, &[], true), (Ok(known), vec![(Rung::Granted, EcParams::Name)]));
+    }
+
+    #[test]
+    fn tries_no_rung_or_form_but_those_allowed() {
+        let known = Shape { rung: Rung::Least, form: EcParams::Oid, sure: true };
+        let mut tries = Vec::new();
+        let generate = |rung, form| {
+            tries.push((rung, form));
+            Err::<(), _>(error(RvError::TemplateInconsistent))
+        };
+        assert!(descend(known, &[Rung::Granted], &[EcParams::Name], generate, || true).is_err());
+        assert_eq!(tries, [(Rung::Granted, EcParams::Name)]);
     }
 
     #[test]
     fn is_sure_of_a_vague_refusal_only_when_it_comes_twice() {
-        let (made, _) = run(Lesson::default(), 1, &[RvError::GeneralError], true);
-        let unsure = Lesson { rung: Rung::Granted, form: 0, sure: false };
+        let (made, _) = run(Shape::default(), ONE, &[RvError::GeneralError], true);
+        let unsure = Shape { rung: Rung::Granted, form: EcParams::Oid, sure: false };
         assert_eq!(made, Ok(unsure));
         // It was trouble: the fuller template is taken after all.
-        assert_eq!(run(unsure, 1, &[], true).0, Ok(Lesson { rung: Rung::Full, form: 0, sure: true }));
+        assert_eq!(run(unsure, ONE, &[], true).0, Ok(Shape { rung: Rung::Full, form: EcParams::Oid, sure: true }));
         // It was the template.
-        assert_eq!(run(unsure, 1, &[RvError::GeneralError], true).0, Ok(Lesson { sure: true, ..unsure }));
+        assert_eq!(run(unsure, ONE, &[RvError::GeneralError], true).0, Ok(Shape { sure: true, ..unsure }));
     }
 
     #[test]
     fn does_not_repeat_when_it_may_have_been_trouble_on_a_token_it_knows() {
         for rv in [RvError::GeneralError, RvError::DeviceError, RvError::FunctionFailed] {
-            let known = Lesson { rung: Rung::Full, form: 0, sure: true };
-            let (made, tries) = run(known, 1, &[rv], true);
+            let known = Shape { rung: Rung::Full, form: EcParams::Oid, sure: true };
+            let (made, tries) = run(known, ONE, &[rv], true);
             assert_eq!((made, tries.len()), (Err(error(rv)), 1));
         }
     }
 
     #[test]
     fn does_not_repeat_when_a_failed_try_left_an_object() {
-        let (made, tries) = run(Lesson::default(), 1, &[RvError::GeneralError], false);
+        let (made, tries) = run(Shape::default(), ONE, &[RvError::GeneralError], false);
         assert_eq!((made, tries.len()), (Err(error(RvError::GeneralError)), 1));
     }
 
     #[test]
     fn tries_both_names_of_a_curve_and_no_poorer_template_for_it() {
-        let (made, tries) = run(Lesson::default(), 2, &[RvError::CurveNotSupported], true);
-        assert_eq!(made, Ok(Lesson { rung: Rung::Full, form: 1, sure: true }));
-        assert_eq!(tries, [(Rung::Full, 0), (Rung::Full, 1)]);
+        let (made, tries) = run(Shape::default(), BOTH, &[RvError::CurveNotSupported], true);
+        assert_eq!(made, Ok(Shape { rung: Rung::Full, form: EcParams::Name, sure: true }));
+        assert_eq!(tries, [(Rung::Full, EcParams::Oid), (Rung::Full, EcParams::Name)]);
         let (made, tries) =
-            run(Lesson::default(), 2, &[RvError::CurveNotSupported, RvError::DomainParamsInvalid], true);
+            run(Shape::default(), BOTH, &[RvError::CurveNotSupported, RvError::DomainParamsInvalid], true);
         assert_eq!((made, tries.len()), (Err(error(RvError::CurveNotSupported)), 2));
     }
 
     #[test]
     fn reports_the_first_refusal_and_ends() {
-        let (made, tries) = run(Lesson::default(), 2, &[RvError::AttributeReadOnly; 99], true);
+        let (made, tries) = run(Shape::default(), BOTH, &[RvError::AttributeReadOnly; 99], true);
         assert_eq!((made, tries.len()), (Err(error(RvError::AttributeReadOnly)), 2 * LADDER.len()));
-        let (made, tries) = run(Lesson::default(), 1, &[RvError::TemplateInconsistent, RvError::DeviceMemory], true);
+        let (made, tries) = run(Shape::default(), ONE, &[RvError::TemplateInconsistent, RvError::DeviceMemory], true);
         assert_eq!((made, tries.len()), (Err(error(RvError::TemplateInconsistent)), 2));
-        let (made, tries) = run(Lesson::default(), 2, &[RvError::MechanismInvalid], true);
+        let (made, tries) = run(Shape::default(), BOTH, &[RvError::MechanismInvalid], true);
         assert_eq!((made, tries.len()), (Err(error(RvError::MechanismInvalid)), 1));
     }
 

@@ -6,9 +6,10 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use cryptoki::context::Pkcs11;
+use cryptoki::context::{Function, Pkcs11};
 
 use super::error::Error;
+use super::rv::function_name;
 
 /// Why a module cannot be used. The text ends in a line that begins with `hint: `.
 #[derive(Debug)]
@@ -26,6 +27,13 @@ pub enum LoadError {
         path: PathBuf,
         /// The call and its return value.
         error: Error,
+    },
+    /// The module lacks functions without which nothing can be done.
+    Incomplete {
+        /// The module.
+        path: PathBuf,
+        /// Their names.
+        missing: Vec<&'static str>,
     },
     /// There is no such file.
     Missing {
@@ -70,6 +78,12 @@ impl fmt::Display for LoadError {
                 f,
                 "PKCS#11 module {}: {error}\nhint: the module's own configuration may be missing, wrong or not readable by this user; many are told where it is by an environment variable, such as SOFTHSM2_CONF",
                 path.display()
+            ),
+            Self::Incomplete { path, missing } => write!(
+                f,
+                "PKCS#11 module {} lacks {}\nhint: a vendor may ship several modules; this one may be for other tasks, or for another version of PKCS#11",
+                path.display(),
+                missing.join(", ")
             ),
             Self::Missing { path } => write!(
                 f,
@@ -116,13 +130,61 @@ pub(super) fn load(path: &Path) -> Result<Pkcs11, LoadError> {
     if path.components().count() != 1 || path.is_absolute() {
         look_at(path)?;
     }
-    let path = path.to_path_buf();
-    Pkcs11::new(&path).map_err(|error| match error {
-        cryptoki::error::Error::LibraryLoading(error) => LoadError::CannotLoad { path, reason: error.to_string() },
-        cryptoki::error::Error::MissingSymbol(_) => LoadError::NotAModule { path },
-        other => LoadError::Failed { path, error: other.into() },
-    })
+    let owned = || path.to_path_buf();
+    let pkcs11 = Pkcs11::new(path).map_err(|error| match error {
+        cryptoki::error::Error::LibraryLoading(error) => {
+            LoadError::CannotLoad { path: owned(), reason: error.to_string() }
+        }
+        cryptoki::error::Error::MissingSymbol(_) => LoadError::NotAModule { path: owned() },
+        other => LoadError::Failed { path: owned(), error: other.into() },
+    })?;
+    let lacking = |wanted: &[Function]| -> Vec<&'static str> {
+        let absent = wanted.iter().filter(|function| !pkcs11.is_fn_supported(**function));
+        absent.map(|function| function_name(*function)).collect()
+    };
+    let missing = lacking(REQUIRED);
+    if !missing.is_empty() {
+        return Err(LoadError::Incomplete { path: owned(), missing });
+    }
+    let missing = lacking(OPTIONAL);
+    if !missing.is_empty() {
+        log::info!("PKCS#11 module {} lacks {}: what needs them is refused", path.display(), missing.join(", "));
+    }
+    Ok(pkcs11)
 }
+
+/// What signing with a key takes.
+const REQUIRED: &[Function] = &[
+    Function::Initialize,
+    Function::Finalize,
+    Function::GetSlotList,
+    Function::GetTokenInfo,
+    Function::GetMechanismList,
+    Function::GetMechanismInfo,
+    Function::OpenSession,
+    Function::CloseSession,
+    Function::Login,
+    Function::FindObjectsInit,
+    Function::FindObjects,
+    Function::FindObjectsFinal,
+    Function::GetAttributeValue,
+    Function::SignInit,
+    Function::Sign,
+];
+
+/// What else is called. Where the module has a null pointer instead, the binding answers with an error and calls nothing.
+const OPTIONAL: &[Function] = &[
+    Function::GetInfo,
+    Function::GetSessionInfo,
+    Function::Logout,
+    Function::CreateObject,
+    Function::DestroyObject,
+    Function::SetAttributeValue,
+    Function::VerifyInit,
+    Function::Verify,
+    Function::GenerateKeyPair,
+    Function::GenerateRandom,
+];
 
 /// Judges the file before the loader does, whose messages do not tell these cases apart.
 fn look_at(path: &Path) -> Result<(), LoadError> {
@@ -212,6 +274,7 @@ mod tests {
         for error in [
             LoadError::CannotLoad { path: path(), reason: "why".into() },
             LoadError::Failed { path: path(), error },
+            LoadError::Incomplete { path: path(), missing: vec!["C_Sign"] },
             LoadError::Missing { path: path() },
             LoadError::NotAFile { path: path() },
             LoadError::NotALibrary { path: path(), what: "text" },

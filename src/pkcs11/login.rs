@@ -1,6 +1,7 @@
 //! Proving a PIN to a token: what the gate calls when it does not know.
 #![forbid(unsafe_code)]
 
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -10,83 +11,166 @@ use cryptoki::session::{Session, UserType};
 use super::error::Error;
 use super::gate::{Pin, Refusal};
 use super::mechanisms::Mechanisms;
+use super::module::Inside;
+use super::policy::LoginKind;
 use super::repair::tells_login;
+use super::slot;
 use super::token::Token;
+use super::watch;
 
 impl Token {
+    /// How it is logged in to.
+    pub(super) fn login_kind(&self) -> LoginKind {
+        self.policy.login.unwrap_or_default()
+    }
+
     /// Judges a PIN; asks the token only where the gate does.
     pub(super) fn admit(&self, pin: &Pin<'_>) -> Result<(), Refusal> {
+        if self.login_kind() != LoginKind::User {
+            return Err(Refusal::NoJudge);
+        }
         self.gate.admit(pin, |pin| self.prove(pin))?;
         self.changes.came_from(pin.origin());
         Ok(())
     }
 
-    /// Reads what the token can do, where it needs no login for that.
-    pub(super) fn read_mechanisms(&self) -> Result<(), Error> {
-        if self.mechanisms.get().is_none() {
-            let inside = self.library.enter()?;
-            // Who comes second has read the same.
-            let _ = self.mechanisms.set(Mechanisms::read(inside.pkcs11(), self.slot)?);
+    /// Makes the token ready for whoever has proved himself otherwise than by its PIN.
+    pub(super) fn open_up(&self) -> Result<(), Refusal> {
+        let kind = self.login_kind();
+        if kind == LoginKind::User {
+            return Err(Refusal::NoJudge);
         }
+        // How long somebody takes to type says nothing of the module.
+        let _stay = (kind == LoginKind::None).then(watch::stay);
+        // Others wait meanwhile.
+        let mut typed = self.typed.lock().unwrap_or_else(PoisonError::into_inner);
+        if *typed {
+            return Ok(());
+        }
+        let inside = self.library.enter().map_err(Refusal::Unavailable)?;
+        self.on_anchor(&inside, |session| {
+            if kind == LoginKind::None {
+                return self.look_around(&inside, None);
+            }
+            self.look_at_pin(&inside)?;
+            let told = tells_login(session).unwrap_or(false);
+            let was_in = self.log_in_by_typing(session).map_err(refusal)?;
+            self.look_around(&inside, Some((session, told && !was_in)))
+        })?;
+        *typed = true;
         Ok(())
+    }
+
+    /// Logs in with the PIN that is typed at the token. Whether it was logged in already.
+    pub(super) fn log_in_by_typing(&self, session: &Session) -> Result<bool, Error> {
+        let name = self.info().name();
+        log::info!("token {name}: waiting for its PIN to be typed at the token");
+        match session.login(UserType::User, None).map_err(Error::from) {
+            Ok(()) => {
+                log::info!("token {name}: logged in");
+                Ok(false)
+            }
+            Err(error) if error.rv() == Some(RvError::UserAlreadyLoggedIn) => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 
     /// Logs in, whatever the token says of its need for it or of the session's state: only C_Login proves a PIN.
     fn prove(&self, pin: &Pin<'_>) -> Result<(), Refusal> {
         let inside = self.library.enter().map_err(Refusal::Unavailable)?;
-        match inside.pkcs11().get_token_info(self.slot).map_err(Error::from) {
-            Ok(info) if info.user_pin_locked() => return Err(Refusal::PinLocked),
-            Ok(info) if info.user_pin_final_try() => return Err(Refusal::FinalTry),
-            // What the binding cannot read may hold anything; the token itself is there.
-            Ok(_) | Err(Error::Binding { .. }) => {}
-            Err(error) => return Err(Refusal::Unjudged(error)),
-        }
+        self.look_at_pin(&inside)?;
         if !self.attempts.take(Instant::now()) {
             return Err(Refusal::TooManyAttempts);
         }
+        self.on_anchor(&inside, |session| {
+            let told = tells_login(session).unwrap_or(false);
+            let was_in = log_in(session, pin).inspect_err(|refusal| self.hint_at_pad(refusal))?;
+            self.look_around(&inside, Some((session, told && !was_in)))
+        })?;
+        log::info!("token {}: logged in, {} mechanisms", self.info().name(), self.mechanisms().iter().count());
+        Ok(())
+    }
+
+    /// Refuses to have a PIN tried where a wrong one would lock the token, or where it is locked.
+    fn look_at_pin(&self, inside: &Inside<'_>) -> Result<(), Refusal> {
+        match slot::describe(inside, self.slot) {
+            Ok(info) if info.user_pin_locked => Err(Refusal::PinLocked),
+            Ok(info) if info.user_pin_final_try => Err(Refusal::FinalTry),
+            // What cannot be read may hold anything; the token itself is there.
+            Ok(_) | Err(Error::Binding { .. }) => Ok(()),
+            Err(error) => Err(Refusal::Unjudged(error)),
+        }
+    }
+
+    /// Does `work` on the session that keeps the login, opened if there is none.
+    fn on_anchor(
+        &self,
+        inside: &Inside<'_>,
+        work: impl FnOnce(&Session) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
         let anchor = self.pool.take_anchor().map_err(Refusal::Unjudged)?;
-        let anchor = match anchor.map_or_else(|| self.open(&inside), Ok) {
+        let anchor = match anchor.map_or_else(|| self.open(inside), Ok) {
             Ok(anchor) => anchor,
             Err(error) => {
                 self.pool.anchor(None);
                 return Err(Refusal::Unjudged(error));
             }
         };
-        let verdict = log_in(&anchor.session, pin).and_then(|()| {
-            let tells = tells_login(&anchor.session).map_err(Refusal::Unjudged)?;
-            self.tells_login.store(tells, Ordering::Relaxed);
-            if self.mechanisms.get().is_none() {
-                let read = Mechanisms::read(inside.pkcs11(), self.slot).map_err(Refusal::Unjudged)?;
-                // Nobody else fills it: the gate lets one in at a time.
-                let _ = self.mechanisms.set(read);
-            }
-            Ok(())
-        });
+        let verdict = work(&anchor.session);
         let sound = !matches!(verdict, Err(Refusal::Unjudged(_)));
         self.pool.anchor(sound.then_some(anchor));
-        if verdict.is_ok() {
-            log::info!("token {}: logged in, {} mechanisms", self.info().name(), self.mechanisms().iter().count());
-        }
         verdict
+    }
+
+    /// What can be told of the token once it is open: its mechanisms, and whether its sessions tell of the login. NetHSM's say that
+    /// they are logged in before anybody is: then `session` comes with true.
+    fn look_around(&self, inside: &Inside<'_>, session: Option<(&Session, bool)>) -> Result<(), Refusal> {
+        if let Some((session, lied)) = session {
+            let tells = !lied && tells_login(session).map_err(Refusal::Unjudged)?;
+            self.tells_login.store(tells, Ordering::Relaxed);
+            self.learn(|learnt| learnt.tells_login = Some(tells));
+        }
+        if self.mechanisms.get().is_none() {
+            let read = Mechanisms::read(inside.pkcs11(), self.slot, &self.policy.omit_mechanisms);
+            // Nobody else fills it: one is let in at a time.
+            let _ = self.mechanisms.set(read.map_err(Refusal::Unjudged)?);
+        }
+        self.learn(|learnt| learnt.login = Some(self.login_kind()));
+        Ok(())
+    }
+
+    fn hint_at_pad(&self, refusal: &Refusal) {
+        if *refusal == Refusal::WrongPin && self.info().protected_authentication_path {
+            log::warn!(
+                "token {}: it refuses a PIN that is not typed at the token itself, or this one\nhint: login = \"protected-path\" has it asked for there",
+                self.info().name()
+            );
+        }
     }
 }
 
-pub(super) fn log_in(session: &Session, pin: &Pin<'_>) -> Result<(), Refusal> {
+/// Proves a PIN. Whether somebody was logged in already, who is so no more.
+pub(super) fn log_in(session: &Session, pin: &Pin<'_>) -> Result<bool, Refusal> {
     let secret = pin.secret();
     let attempt = || session.login_with_raw(UserType::User, &secret).map_err(Error::from);
-    let result = match attempt() {
+    match attempt() {
+        Ok(()) => Ok(false),
         Err(error) if error.rv() == Some(RvError::UserAlreadyLoggedIn) => {
             // Somebody else's PIN, then. Nobody is served before a PIN is known, so nobody is disturbed.
             session.logout().map_err(|error| Refusal::Unjudged(error.into()))?;
-            attempt()
+            attempt().map(|()| true).map_err(refusal)
         }
-        other => other,
-    };
-    result.map_err(|error| match error.rv() {
+        Err(error) => Err(refusal(error)),
+    }
+}
+
+/// What a failed C_Login says of the PIN.
+fn refusal(error: Error) -> Refusal {
+    match error.rv() {
         Some(rv) if is_wrong_pin(rv) => Refusal::WrongPin,
         Some(RvError::PinLocked) => Refusal::PinLocked,
         _ => Refusal::Unjudged(error),
-    })
+    }
 }
 
 /// What C_Login says of a wrong PIN: NetHSM USER_TYPE_INVALID, and YubiHSM ARGUMENTS_BAD of one of the wrong form.

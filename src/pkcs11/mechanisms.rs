@@ -1,6 +1,9 @@
 //! The mechanisms of a token, read once.
 #![forbid(unsafe_code)]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use cryptoki::context::Pkcs11;
 use cryptoki::mechanism::{MechanismInfo, MechanismType};
 use cryptoki::slot::Slot;
@@ -42,9 +45,19 @@ pub struct Offer {
     /// Largest key, in the same unit.
     pub max_key: u64,
     info: MechanismInfo,
+    refused: Arc<AtomicBool>,
 }
 
 impl Offer {
+    /// Whether the token has refused it, and taken another in its place.
+    pub fn is_refused(&self) -> bool {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn refuse(&self) {
+        self.refused.store(true, Ordering::Relaxed);
+    }
+
     /// Whether the mechanism serves for `wanted` on this token.
     pub fn is_for(&self, wanted: Use) -> bool {
         let info = &self.info;
@@ -68,16 +81,17 @@ impl Offer {
 pub struct Mechanisms(Vec<Offer>);
 
 impl Mechanisms {
-    /// Asks the token. A mechanism that it lists but cannot describe is left out.
-    pub(super) fn read(pkcs11: &Pkcs11, slot: Slot) -> Result<Self, Error> {
+    /// Asks the token. A mechanism that it lists but cannot describe is left out, as are those of `omitted`.
+    pub(super) fn read(pkcs11: &Pkcs11, slot: Slot, omitted: &[MechanismType]) -> Result<Self, Error> {
         let mut offers = Vec::new();
-        for mechanism in pkcs11.get_mechanism_list(slot)? {
+        for mechanism in pkcs11.get_mechanism_list(slot)?.into_iter().filter(|it| !omitted.contains(it)) {
             match pkcs11.get_mechanism_info(slot, mechanism) {
                 Ok(info) => offers.push(Offer {
                     mechanism,
                     min_key: size(info.min_key_size()),
                     max_key: size(info.max_key_size()),
                     info,
+                    refused: Arc::default(),
                 }),
                 Err(error) => log::debug!("mechanism {mechanism} is left out: {}", Error::from(error)),
             }
@@ -93,6 +107,11 @@ impl Mechanisms {
     /// Whether the token offers the mechanism for `wanted`.
     pub fn supports(&self, mechanism: MechanismType, wanted: Use) -> bool {
         self.info(mechanism).is_some_and(|offer| offer.is_for(wanted))
+    }
+
+    /// Whether the token is not known to refuse the mechanism that it offers.
+    pub fn takes(&self, mechanism: MechanismType) -> bool {
+        self.info(mechanism).is_none_or(|offer| !offer.is_refused())
     }
 
     /// Every mechanism, in the token's order.

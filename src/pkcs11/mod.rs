@@ -7,6 +7,7 @@
 mod attempts;
 mod cache;
 mod change;
+mod crypto;
 mod curve;
 mod der;
 mod destroy;
@@ -17,12 +18,17 @@ mod gate;
 mod generate;
 mod health;
 mod key;
+mod label;
 mod ladder;
+mod learnt;
 mod load;
 mod login;
+mod made;
 mod mechanisms;
 mod module;
+mod names;
 mod object;
+mod policy;
 mod pool;
 mod prover;
 mod repair;
@@ -41,12 +47,17 @@ pub use error::Error;
 pub use fault::Fault;
 pub use gate::{Pin, Refusal};
 pub use key::{Class, Filter, Key, KeyKind, KeyPair, KeyPairSpec, Listed, PublicKey, Usage};
+pub use ladder::Shape;
+pub use learnt::{Labels, Learnt, Shapes, Trait};
 pub use load::LoadError;
 pub use mechanisms::{Mechanisms, Offer, Use};
 pub use module::{Module, ModuleInfo};
+pub use names::{attribute_named, mechanism_name, mechanism_named};
+pub use policy::{Changed, Characters, EcParams, Halves, IdLength, KeyTemplate, LoginKind, Match, Pattern, Policy};
 pub use prover::{PROVE_PIN, prove_pin};
 pub use rv::rv_name;
 pub use slot::TokenInfo;
+pub use template::{Family, Rung};
 pub use token::Token;
 pub use tokens::Tokens;
 pub use watch::{Overdue, Rescue, on_overdue};
@@ -67,6 +78,12 @@ pub struct Settings {
     pub max_pin_tries: u32,
     /// Wrong PINs tried, in all, in the hope that the token's was changed.
     pub max_changed_pin_tries: u32,
+    /// Bytes of CKA_ID of a new key, 1 or more.
+    pub id_length: usize,
+    /// Whether the module is called by one thread at a time, whatever it says.
+    pub serialize: bool,
+    /// What is decided for single tokens; each setting comes from the first entry that fits and has it.
+    pub policies: Vec<(Match, Policy)>,
 }
 
 impl Settings {
@@ -86,6 +103,9 @@ impl Settings {
     /// Default of [`Self::max_changed_pin_tries`]: fewer than any retry counter allows, for tokens do not all say how many are left.
     pub const DEFAULT_MAX_CHANGED_PIN_TRIES: u32 = 2;
 
+    /// Default of [`Self::id_length`]: 160 random bits. No two keys get the same, and every module seen takes them.
+    pub const DEFAULT_ID_LENGTH: usize = 20;
+
     /// The defaults, for the module at `lib_path`.
     pub fn new(lib_path: PathBuf) -> Self {
         Self {
@@ -95,6 +115,9 @@ impl Settings {
             call_timeout: Self::DEFAULT_CALL_TIMEOUT,
             max_pin_tries: Self::DEFAULT_MAX_PIN_TRIES,
             max_changed_pin_tries: Self::DEFAULT_MAX_CHANGED_PIN_TRIES,
+            id_length: Self::DEFAULT_ID_LENGTH,
+            serialize: false,
+            policies: Vec::new(),
         }
     }
 }

@@ -17,6 +17,7 @@ use super::fault::Fault;
 use super::load::{LoadError, load};
 use super::slot::{self, TokenInfo};
 use super::token::Token;
+use crate::sys::Functions;
 
 /// A PKCS#11 module, loaded and initialised. C_Finalize is called when nothing uses it any more.
 pub struct Module {
@@ -105,9 +106,11 @@ pub(super) struct Library {
     bare: ModuleInfo,
     described: OnceLock<ModuleInfo>,
     pub(super) door: Door,
-    /// Whether calls have to come one at a time.
+    /// Whether calls have to come one at a time, since the module says so.
     cannot_lock: AtomicBool,
-    /// Held by the one inside, where the module cannot lock.
+    /// The same, since the operator says so.
+    wants_turns: AtomicBool,
+    /// Held by the one inside, where calls come one at a time.
     serial: Mutex<()>,
     /// Slots already warned of.
     pub(super) unreadable: Mutex<BTreeSet<u64>>,
@@ -117,6 +120,7 @@ pub(super) struct Library {
     asking: AtomicBool,
     /// Whether C_Finalize is still to be called.
     initialized: AtomicBool,
+    functions: Option<Functions>,
     pkcs11: Pkcs11,
 }
 
@@ -127,13 +131,25 @@ impl Library {
             described: OnceLock::new(),
             door: Door::default(),
             cannot_lock: AtomicBool::new(false),
+            wants_turns: AtomicBool::new(false),
             serial: Mutex::default(),
             unreadable: Mutex::default(),
             tokens: Mutex::default(),
             asking: AtomicBool::new(false),
             initialized: AtomicBool::new(false),
+            functions: Functions::of(path),
             pkcs11,
         }
+    }
+
+    /// Calls come one at a time from now on. To be called before there are any.
+    pub(super) fn serialize(&self) {
+        self.wants_turns.store(true, Ordering::Release);
+    }
+
+    /// What is called without the binding, where that can be.
+    pub(super) fn functions(&self) -> Option<&Functions> {
+        self.functions.as_ref()
     }
 
     /// What the module says of itself, as far as it could be asked.
@@ -178,7 +194,7 @@ impl Library {
             if self.door.step_in() {
                 // Made first, so that it is left again whatever follows.
                 let mut inside = Inside { library: self, _turn: None };
-                if self.cannot_lock.load(Ordering::Acquire) {
+                if self.cannot_lock.load(Ordering::Acquire) || self.wants_turns.load(Ordering::Acquire) {
                     inside._turn = Some(self.serial.lock().unwrap_or_else(PoisonError::into_inner));
                 }
                 // Closed meanwhile, while waiting for the turn.
@@ -308,6 +324,10 @@ pub(super) struct Inside<'l> {
 impl Inside<'_> {
     pub(super) fn pkcs11(&self) -> &Pkcs11 {
         &self.library.pkcs11
+    }
+
+    pub(super) fn functions(&self) -> Option<&Functions> {
+        self.library.functions()
     }
 }
 

@@ -66,6 +66,16 @@ pub(super) fn label(session: &Session, object: ObjectHandle) -> Result<Option<St
     }))
 }
 
+/// The CKA_ID of an object; empty if it has none.
+pub(super) fn id(session: &Session, object: ObjectHandle) -> Result<Vec<u8>, Error> {
+    let attributes = read(session, object, &[AttributeType::Id])?;
+    let id = attributes.into_iter().find_map(|attribute| match attribute {
+        Attribute::Id(id) => Some(id),
+        _ => None,
+    });
+    Ok(id.unwrap_or_default())
+}
+
 fn text(bytes: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(bytes);
     // Fields of fixed size show through in the labels of some tokens.
@@ -100,6 +110,7 @@ pub(super) fn facts(session: &Session, object: ObjectHandle, class: Class, id: &
         extractable: None,
         always_sensitive: None,
         never_extractable: None,
+        always_authenticate: false,
     };
     for attribute in attributes {
         match attribute {
@@ -115,6 +126,7 @@ pub(super) fn facts(session: &Session, object: ObjectHandle, class: Class, id: &
             Attribute::Extractable(is) => key.extractable = Some(is),
             Attribute::AlwaysSensitive(is) => key.always_sensitive = Some(is),
             Attribute::NeverExtractable(is) => key.never_extractable = Some(is),
+            Attribute::AlwaysAuthenticate(is) => key.always_authenticate = is,
             _ => {}
         }
     }
@@ -136,6 +148,7 @@ fn of_every(class: Class) -> &'static [AttributeType] {
             A::Extractable,
             A::AlwaysSensitive,
             A::NeverExtractable,
+            A::AlwaysAuthenticate,
         ],
         Class::SecretKey => &[
             A::KeyType,

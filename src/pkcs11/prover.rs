@@ -72,7 +72,8 @@ impl Prover {
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            // What the module has to say about it is for the log, as what it says to the bridge is.
+            .stderr(Stdio::inherit())
             .spawn()?;
         // Shorter than what a pipe holds, so that it does not wait for the reader.
         let written = match child.stdin.take() {
@@ -126,13 +127,13 @@ fn judge(lib_path: &Path, slot_id: u64, serial: &str, pin: &Pin<'_>) -> Option<u
         (Some(only), None) => only,
         _ => slots.iter().find(|(slot, info)| slot.id() == slot_id && is_it(slot_id, info))?,
     };
-    let info = inside.pkcs11().get_token_info(*slot).ok()?;
-    if info.user_pin_count_low() || info.user_pin_final_try() || info.user_pin_locked() {
+    let info = slot::describe(&inside, *slot).ok()?;
+    if info.user_pin_count_low || info.user_pin_final_try || info.user_pin_locked {
         return Some(UNTRIED);
     }
     let session = inside.pkcs11().open_rw_session(*slot).ok()?;
     match login::log_in(&session, pin) {
-        Ok(()) => {
+        Ok(_) => {
             let _ = session.logout();
             Some(RIGHT)
         }

@@ -16,7 +16,8 @@ use super::key::Class;
 use super::login::is_wrong_pin;
 use super::module::Inside;
 use super::object;
-use super::slot::{self, TokenInfo};
+use super::policy::LoginKind;
+use super::slot;
 use super::token::{Seat, Token};
 use super::watch;
 
@@ -92,7 +93,9 @@ impl Token {
             Error::Away(why) if self.health.check().is_ok() => return Err(self.fall(why.as_ref().clone())),
             other => other.fault(),
         };
-        if matches!(fault, Fault::Request | Fault::Busy | Fault::Handle) {
+        // There is no login that could be made anew.
+        let for_good = fault == Fault::Login && self.login_kind() == LoginKind::None;
+        if for_good || matches!(fault, Fault::Request | Fault::Busy | Fault::Handle) {
             return Err(error);
         }
         if tried.iter().filter(|other| **other == fault).count() >= most(fault) {
@@ -172,7 +175,8 @@ impl Token {
             None => (self.open(inside)?, false),
         };
         // Some modules say that they are logged in whether or not they are.
-        if !logged_in || fault == Fault::Login {
+        let is_told = logged_in && self.learnt().tells_login != Some(false);
+        if self.login_kind() != LoginKind::None && (!is_told || fault == Fault::Login) {
             may_log_in?;
             self.log_in_again(&seat.session)?;
         }
@@ -207,6 +211,9 @@ impl Token {
 
     fn log_in_again(&self, session: &Session) -> Result<(), Error> {
         let refused = |rv| Error::Call { function: "C_Login", rv };
+        if self.login_kind() == LoginKind::ProtectedPath {
+            return self.log_in_by_typing(session).map(|_| ());
+        }
         let pin = self.gate.kept().ok_or(refused(RvError::PinIncorrect))?;
         match session.login_with_raw(UserType::User, &pin).map_err(Error::from) {
             Ok(()) => {
@@ -235,18 +242,18 @@ impl Token {
 
     /// Whether the token in the slot is still this one; and, inside, whether it may be logged in to.
     fn recognise(&self, inside: &Inside<'_>) -> Result<Result<(), Error>, Error> {
-        let info = match inside.pkcs11().get_token_info(self.slot).map_err(Error::from) {
+        let info = match slot::describe(inside, self.slot) {
             Ok(info) => info,
-            // What the binding cannot read may hold anything; the token itself is there.
+            // What cannot be read may hold anything; the token itself is there.
             Err(Error::Binding { .. }) => return Ok(Ok(())),
             Err(error) => return Err(error),
         };
-        if !self.info().is_same(&TokenInfo::new(self.slot, &info)) {
+        if !self.info().is_same(&info) {
             self.health.replace();
             return Err(Error::Call { function: "C_GetTokenInfo", rv: RvError::TokenNotRecognized });
         }
         let locked = Error::Call { function: "C_Login", rv: RvError::PinLocked };
-        Ok(if info.user_pin_locked() || info.user_pin_final_try() { Err(locked) } else { Ok(()) })
+        Ok(if info.user_pin_locked || info.user_pin_final_try { Err(locked) } else { Ok(()) })
     }
 
     /// The token is away: from now on requests fail at once, and it is looked for. Returns what to answer.

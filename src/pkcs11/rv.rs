@@ -111,6 +111,7 @@ pub fn rv_name(rv: RvError) -> (&'static str, u64) {
 pub(super) fn function_name(function: Function) -> &'static str {
     match function {
         Function::CloseSession => "C_CloseSession",
+        Function::CreateObject => "C_CreateObject",
         Function::DestroyObject => "C_DestroyObject",
         Function::Finalize => "C_Finalize",
         Function::FindObjects => "C_FindObjects",
@@ -132,7 +133,9 @@ pub(super) fn function_name(function: Function) -> &'static str {
         Function::OpenSession => "C_OpenSession",
         Function::SetAttributeValue => "C_SetAttributeValue",
         Function::Sign => "C_Sign",
+        Function::SignFinal => "C_SignFinal",
         Function::SignInit => "C_SignInit",
+        Function::SignUpdate => "C_SignUpdate",
         Function::Verify => "C_Verify",
         Function::VerifyInit => "C_VerifyInit",
         _ => "another PKCS#11 function",

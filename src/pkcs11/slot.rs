@@ -8,6 +8,7 @@ use cryptoki::slot::{Limit, Slot};
 use super::error::Error;
 use super::gate::Refusal;
 use super::module::Inside;
+use crate::sys::RawTokenInfo;
 
 /// A token as it describes itself (CK_TOKEN_INFO), at the time it was first seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,10 +37,20 @@ pub struct TokenInfo {
     pub write_protected: bool,
     /// CKF_RNG.
     pub rng: bool,
+    /// CKF_USER_PIN_COUNT_LOW: a wrong PIN was tried since the right one.
+    pub user_pin_count_low: bool,
+    /// CKF_USER_PIN_FINAL_TRY: one more wrong PIN locks it.
+    pub user_pin_final_try: bool,
+    /// CKF_USER_PIN_LOCKED.
+    pub user_pin_locked: bool,
     /// Most sessions this program may have open, if the token sets a limit.
     pub max_sessions: Option<u64>,
     /// Most read/write sessions this program may have open, if the token sets a limit.
     pub max_rw_sessions: Option<u64>,
+    /// Bytes that are free for public objects, if the token tells.
+    pub free_public_memory: Option<u64>,
+    /// Bytes that are free for private objects, if the token tells.
+    pub free_private_memory: Option<u64>,
 }
 
 impl TokenInfo {
@@ -61,8 +72,46 @@ impl TokenInfo {
             protected_authentication_path: info.protected_authentication_path(),
             write_protected: info.write_protected(),
             rng: info.rng(),
+            user_pin_count_low: info.user_pin_count_low(),
+            user_pin_final_try: info.user_pin_final_try(),
+            user_pin_locked: info.user_pin_locked(),
             max_sessions: limit(info.max_session_count()),
             max_rw_sessions: limit(info.max_rw_session_count()),
+            free_public_memory: info.free_public_memory().and_then(|bytes| bytes.try_into().ok()),
+            free_private_memory: info.free_private_memory().and_then(|bytes| bytes.try_into().ok()),
+        }
+    }
+
+    /// The same of a token whose time the binding does not understand: openCryptoki says "18:12:20".
+    // CK_ULONG has the width of the platform's unsigned long.
+    #[allow(clippy::useless_conversion)]
+    fn raw(slot: Slot, info: &RawTokenInfo) -> Self {
+        let text = |field: &[u8]| trimmed(&String::from_utf8_lossy(field));
+        let has = |flag: u64| u64::from(info.flags) & flag != 0;
+        // 0 is CK_EFFECTIVELY_INFINITE, all ones CK_UNAVAILABLE_INFORMATION.
+        let told = |number| (number != std::ffi::c_ulong::MAX).then(|| u64::from(number));
+        let limit = |number| told(number).filter(|most| *most != 0);
+        let [major, minor] = info.firmware_version;
+        Self {
+            slot_id: slot.id(),
+            label: text(&info.label),
+            manufacturer: text(&info.manufacturer),
+            model: text(&info.model),
+            serial: text(&info.serial),
+            firmware_version: format!("{major}.{minor}"),
+            rng: has(0x1),
+            write_protected: has(0x2),
+            login_required: has(0x4),
+            user_pin_initialized: has(0x8),
+            protected_authentication_path: has(0x100),
+            initialized: has(0x400),
+            user_pin_count_low: has(0x1_0000),
+            user_pin_final_try: has(0x2_0000),
+            user_pin_locked: has(0x4_0000),
+            max_sessions: limit(info.max_sessions),
+            max_rw_sessions: limit(info.max_rw_sessions),
+            free_public_memory: told(info.free_public_memory),
+            free_private_memory: told(info.free_private_memory),
         }
     }
 
@@ -109,15 +158,29 @@ pub(super) fn trimmed(field: &str) -> String {
 /// Every slot with a token in it; `None` for one that does not describe itself, of which the log is told once.
 pub(super) fn scan(inside: &Inside<'_>) -> Result<Vec<(Slot, Option<TokenInfo>)>, Error> {
     let slots = inside.pkcs11().get_slots_with_token()?;
-    Ok(slots.into_iter().map(|slot| (slot, describe(inside, slot))).collect())
+    Ok(slots.into_iter().map(|slot| (slot, describe_or_tell(inside, slot))).collect())
 }
 
-fn describe(inside: &Inside<'_>, slot: Slot) -> Option<TokenInfo> {
-    let mut unreadable = inside.library.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+/// What the token in a slot says of itself.
+pub(super) fn describe(inside: &Inside<'_>, slot: Slot) -> Result<TokenInfo, Error> {
     match inside.pkcs11().get_token_info(slot).map_err(Error::from) {
+        Ok(info) => Ok(TokenInfo::new(slot, &info)),
+        Err(error @ Error::Binding { .. }) => match inside.functions().map(|direct| direct.token_info(slot.into())) {
+            Some(Ok(info)) => Ok(TokenInfo::raw(slot, &info)),
+            Some(Err(Some(rv))) => Err(Error::returned("C_GetTokenInfo", rv)),
+            Some(Err(None)) | None => Err(error),
+        },
+        Err(error) => Err(error),
+    }
+}
+
+fn describe_or_tell(inside: &Inside<'_>, slot: Slot) -> Option<TokenInfo> {
+    let described = describe(inside, slot);
+    let mut unreadable = inside.library.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+    match described {
         Ok(info) => {
             unreadable.remove(&slot.id());
-            Some(TokenInfo::new(slot, &info))
+            Some(info)
         }
         Err(error) => {
             if unreadable.insert(slot.id()) {
@@ -152,6 +215,12 @@ pub(super) fn select(tokens: &[(u64, Option<&TokenInfo>)], name: &str) -> Result
     }
     let Some(id) = slot_id(name) else { return Ok(None) };
     Ok(tokens.iter().position(|(slot, _)| *slot == id))
+}
+
+/// Whether `name` is one of those that a token answers to.
+pub(super) fn is_called(token: &TokenInfo, name: &str) -> bool {
+    let name = name.trim_matches([' ', '\0']);
+    !name.is_empty() && (name == token.label || name == token.serial || slot_id(name) == Some(token.slot_id))
 }
 
 fn slot_id(name: &str) -> Option<u64> {
@@ -213,6 +282,46 @@ mod tests {
         let tokens = [(3, None), (4, Some(&other))];
         assert_eq!(select(&tokens, "3"), Ok(Some(0)));
         assert_eq!(select(&tokens, "other"), Ok(Some(1)));
+    }
+
+    #[test]
+    fn reads_a_token_without_the_binding() {
+        let mut info = RawTokenInfo {
+            label: [b' '; 32],
+            manufacturer: [b' '; 32],
+            model: [0; 16],
+            serial: *b"0123456789abcdef",
+            flags: 0x2_0405,
+            max_sessions: 0,
+            sessions: 1,
+            max_rw_sessions: 7,
+            rw_sessions: 0,
+            max_pin_len: 8,
+            min_pin_len: 4,
+            total_public_memory: std::ffi::c_ulong::MAX,
+            free_public_memory: std::ffi::c_ulong::MAX,
+            total_private_memory: 4096,
+            free_private_memory: 1024,
+            hardware_version: [1, 0],
+            firmware_version: [3, 8],
+            utc_time: *b"18:12:20        ",
+        };
+        info.label[..4].copy_from_slice(b"one ");
+        let read = TokenInfo::raw(Slot::try_from(3_u64).unwrap(), &info);
+        let expected = TokenInfo {
+            slot_id: 3,
+            label: "one".into(),
+            serial: "0123456789abcdef".into(),
+            firmware_version: "3.8".into(),
+            rng: true,
+            login_required: true,
+            initialized: true,
+            user_pin_final_try: true,
+            max_rw_sessions: Some(7),
+            free_private_memory: Some(1024),
+            ..TokenInfo::default()
+        };
+        assert_eq!(read, expected);
     }
 
     #[test]

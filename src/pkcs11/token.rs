@@ -6,11 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockWri
 use std::time::Duration;
 
 use cryptoki::error::RvError;
-use cryptoki::mechanism::Mechanism;
-use cryptoki::object::{Attribute, ObjectHandle};
+use cryptoki::object::ObjectHandle;
 use cryptoki::session::Session;
 use cryptoki::slot::Slot;
-use zeroize::Zeroizing;
 
 use super::Settings;
 use super::attempts::Attempts;
@@ -18,18 +16,16 @@ use super::cache::{Forgotten, Handles, Keys};
 use super::change::Changes;
 use super::error::Error;
 use super::gate::Gate;
-use super::generate::Learnt;
 use super::health::Health;
-use super::key::{Class, Filter, Hex, Key, Listed, PublicKey};
+use super::key::{Class, Hex, Key, PublicKey};
+use super::learnt::Learnt;
 use super::mechanisms::Mechanisms;
 use super::module::{Inside, Library};
 use super::object;
+use super::policy::Policy;
 use super::pool::{Loan, Pool};
 use super::slot::TokenInfo;
 use super::watch;
-
-/// Bytes of random asked for in one call: some tokens refuse more.
-const RANDOM_AT_ONCE: usize = 1024;
 
 /// A token that a client was admitted to.
 ///
@@ -37,6 +33,10 @@ const RANDOM_AT_ONCE: usize = 1024;
 /// finalized. What makes, changes or destroys objects runs one at a time.
 pub struct Token {
     info: TokenInfo,
+    pub(super) policy: Policy,
+    /// Bytes of a new key's CKA_ID, where the token wants no other number.
+    pub(super) id_length: usize,
+    pub(super) learnt: Mutex<Learnt>,
     pub(super) slot: Slot,
     pub(super) gate: Gate,
     pub(super) attempts: Attempts,
@@ -47,11 +47,13 @@ pub struct Token {
     pub(super) health: Health,
     /// Whether the state of a session says that it is logged in, where it is.
     pub(super) tells_login: AtomicBool,
+    /// Whether a PIN was typed at the token itself. Held by whoever waits for that.
+    pub(super) typed: Mutex<bool>,
     /// How long to wait for a session, or for a repair.
     pub(super) wait: Duration,
     pub(super) me: Weak<Self>,
     /// Held by whoever makes, changes or destroys objects: SoftHSM errs and NSS deadlocks otherwise.
-    change: Mutex<Learnt>,
+    change: Mutex<()>,
     /// Read by searches, written by the calls that make, change or destroy: SoftHSM fails to make a key, and leaves an object without
     /// any attribute behind, while another session searches. Taken after a session is lent, never before.
     searches: RwLock<()>,
@@ -83,7 +85,9 @@ impl Token {
         settings: &Settings,
     ) -> Result<Arc<Self>, Error> {
         let gate = Gate::new()?;
+        let policy = Policy::of(&settings.policies, &info);
         let wait = settings.session_timeout;
+        let max_sessions = policy.max_sessions.unwrap_or(settings.max_sessions);
         let token = Arc::new_cyclic(|me| Self {
             gate,
             attempts: Attempts::new(settings.max_pin_tries),
@@ -93,11 +97,15 @@ impl Token {
             forgotten: Forgotten::default(),
             health: Health::default(),
             tells_login: AtomicBool::new(false),
+            typed: Mutex::new(false),
             wait,
             me: Weak::clone(me),
             change: Mutex::default(),
             searches: RwLock::default(),
-            pool: Pool::new(places(&info, settings.max_sessions), wait),
+            pool: Pool::new(places(&info, max_sessions), wait),
+            id_length: settings.id_length,
+            learnt: Mutex::new(Learnt::default().fixed(&policy)),
+            policy,
             info,
             slot,
             library,
@@ -152,95 +160,6 @@ impl Token {
         learnt
     }
 
-    /// The label of an object; `None` if it is empty.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`], [`Error::Ambiguous`], or a failure of the module.
-    pub fn label(&self, class: Class, id: &[u8]) -> Result<Option<String>, Error> {
-        self.on_object(class, id, object::label)
-    }
-
-    /// Gives an object another label, and reads it back.
-    ///
-    /// # Errors
-    /// [`Error::NotTaken`] if the token keeps another label than this one, else as [`Self::label`].
-    pub fn rename(&self, class: Class, id: &[u8], label: &str) -> Result<(), Error> {
-        let _stay = watch::stay();
-        let _change = self.change()?;
-        self.run(|seat| {
-            // Found anew: with a stale handle another object might be renamed.
-            let object = object::find(&seat.session, class, id)?;
-            let _alone = self.alone();
-            seat.session.update_attributes(object, &[Attribute::Label(label.as_bytes().to_vec())])?;
-            if object::label(&seat.session, object)?.unwrap_or_default() == label {
-                Ok(())
-            } else {
-                Err(Error::NotTaken { attribute: "CKA_LABEL" })
-            }
-        })
-    }
-
-    /// The objects that `filter` lets through, in the token's order.
-    ///
-    /// # Errors
-    /// A failure of the module; one object that cannot be read is no failure, but left out.
-    pub fn list(&self, filter: &Filter<'_>) -> Result<Vec<Listed>, Error> {
-        self.run(|seat| {
-            let listed = self.searching(|| object::list(&seat.session, filter))?;
-            // Without a login only public objects are seen.
-            if listed.iter().all(|object| object.class == Class::PublicKey) {
-                self.check_login(&seat.session)?;
-            }
-            Ok(listed)
-        })
-    }
-
-    /// Signs `data`, in one part, with a private or secret key.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`] or [`Error::Ambiguous`] if the key is gone or not alone; a failure of the module.
-    pub fn sign(&self, key: &Key, mechanism: &Mechanism<'_>, data: &[u8]) -> Result<Vec<u8>, Error> {
-        // tpm2-pkcs11 signs with the handle of a public key if it is asked to.
-        if key.class == Class::PublicKey {
-            return Err(Error::Unsupported("signing with a public key"));
-        }
-        self.on_object(key.class, &key.id, |session, object| Ok(session.sign(mechanism, object, data)?))
-    }
-
-    /// Whether `signature` is the key's over `data`, in one part, with a public or secret key.
-    ///
-    /// # Errors
-    /// As [`Self::sign`]. A signature that is wrong, or of a wrong length, is no error.
-    pub fn verify(&self, key: &Key, mechanism: &Mechanism<'_>, data: &[u8], signature: &[u8]) -> Result<bool, Error> {
-        if key.class == Class::PrivateKey {
-            return Err(Error::Unsupported("verifying with a private key"));
-        }
-        let verified = self
-            .on_object(key.class, &key.id, |session, object| Ok(session.verify(mechanism, object, data, signature)?));
-        match verified {
-            Ok(()) => Ok(true),
-            Err(error) => match error.rv() {
-                Some(RvError::SignatureInvalid | RvError::SignatureLenRange) => Ok(false),
-                _ => Err(error),
-            },
-        }
-    }
-
-    /// `len` bytes of the token's random, at most 1 KiB in a call to the module.
-    ///
-    /// # Errors
-    /// A failure of the module.
-    pub fn random(&self, len: usize) -> Result<Zeroizing<Vec<u8>>, Error> {
-        let mut random = Zeroizing::new(vec![0; len]);
-        self.run(|seat| {
-            for part in random.chunks_mut(RANDOM_AT_ONCE) {
-                seat.session.generate_random_slice(part)?;
-            }
-            Ok(())
-        })?;
-        Ok(random)
-    }
-
     /// Whether another token has taken its place, so that it has to be looked for by its name.
     pub(super) fn is_replaced(&self) -> bool {
         self.health.is_replaced()
@@ -250,7 +169,7 @@ impl Token {
     ///
     /// # Errors
     /// [`Error::Late`]
-    pub(super) fn change(&self) -> Result<MutexGuard<'_, Learnt>, Error> {
+    pub(super) fn change(&self) -> Result<MutexGuard<'_, ()>, Error> {
         let change = self.change.lock().unwrap_or_else(PoisonError::into_inner);
         if watch::is_overdue() { Err(Error::Late) } else { Ok(change) }
     }
@@ -260,13 +179,14 @@ impl Token {
         self.searches.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn searching<T>(&self, search: impl FnOnce() -> T) -> T {
+    /// Lets no call make, change or destroy an object during a search.
+    pub(super) fn searching<T>(&self, search: impl FnOnce() -> T) -> T {
         let _shared = self.searches.read().unwrap_or_else(PoisonError::into_inner);
         search()
     }
 
     /// Does `work` on an object, once more if its handle turns out to be stale. Only for what may be done twice.
-    fn on_object<T>(
+    pub(super) fn on_object<T>(
         &self,
         class: Class,
         id: &[u8],

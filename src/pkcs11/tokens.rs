@@ -67,6 +67,9 @@ const NAMES: usize = 256;
 impl Tokens {
     /// Serves the tokens of `module`.
     pub fn new(module: Module, settings: &Settings) -> Self {
+        if settings.serialize {
+            module.library.serialize();
+        }
         let stuck = Arc::new(Mutex::new(None));
         let (known, library, mut watch) =
             (Arc::downgrade(&stuck), Arc::downgrade(&module.library), Watch::new(settings.call_timeout));
@@ -165,11 +168,12 @@ impl Tokens {
         Ok(token)
     }
 
-    /// The token called `name`, for a client that has proved itself to the caller; there is no login to the token.
+    /// The token called `name`, as it is: for a client that has proved itself to the caller, who then sees to the login by
+    /// [`Self::admit`] or [`Self::open`].
     ///
     /// # Errors
     /// [`Refusal`], whose text is for the log only.
-    pub fn open(&self, name: &str) -> Result<Arc<Token>, Refusal> {
+    pub fn find(&self, name: &str) -> Result<Arc<Token>, Refusal> {
         if self.library.is_closed() {
             return Err(Refusal::Unavailable(Error::Closed));
         }
@@ -177,10 +181,19 @@ impl Tokens {
         if let Some(token) = known.filter(|token| !token.is_replaced()) {
             return Ok(token);
         }
+        let _stay = watch::stay();
         let token = self.search(name)?;
-        token.read_mechanisms().map_err(Refusal::Unjudged)?;
         self.remember(name, &token);
         Ok(token)
+    }
+
+    /// Makes a token ready that knows no PIN of its clients, for one that has proved itself to the caller. Where somebody has to
+    /// type the PIN at the token, this waits for him.
+    ///
+    /// # Errors
+    /// [`Refusal`], whose text is for the log only; [`Refusal::NoJudge`] if it is a PIN that opens the token.
+    pub fn open(&self, token: &Token) -> Result<(), Refusal> {
+        token.open_up()
     }
 
     /// Closes all sessions, logs out and calls C_Finalize, after waiting up to 5 s for whoever is inside the module. If

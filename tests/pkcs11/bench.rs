@@ -13,7 +13,7 @@ use cascade_hsm_bridge::pkcs11::{
 };
 use cryptoki::mechanism::Mechanism;
 use cryptoki::mechanism::eddsa::{EddsaParams, EddsaSignatureScheme};
-use ring::{digest, rand};
+use ring::digest;
 
 use crate::support::hsm::{Hsm, run};
 use crate::support::{self, faulty};
@@ -100,8 +100,11 @@ impl Bench {
     }
 
     pub fn tokens_with(&self, max_sessions: u32) -> Tokens {
-        let settings = Settings { max_sessions, ..Settings::new(self.module.clone()) };
-        Tokens::new(Module::load(&settings.lib_path).unwrap(), &settings)
+        self.tokens_as(&Settings { max_sessions, ..Settings::new(self.module.clone()) })
+    }
+
+    pub fn tokens_as(&self, settings: &Settings) -> Tokens {
+        Tokens::new(Module::load(&settings.lib_path).unwrap(), settings)
     }
 
     /// Has the faulty module misbehave as `control` says from now on.
@@ -135,16 +138,9 @@ pub fn admit(tokens: &Tokens, name: &str, pin: &str) -> Result<Arc<Token>, Refus
     tokens.admit(name, &Pin::new(pin.as_bytes()))
 }
 
-pub fn new_id() -> Vec<u8> {
-    let mut id = [0; 20];
-    rand::SecureRandom::fill(&rand::SystemRandom::new(), &mut id).unwrap();
-    id.to_vec()
-}
-
 pub fn make(token: &Token, kind: KeyKind) -> Result<KeyPair, Error> {
     token.generate_key_pair(&KeyPairSpec {
         kind,
-        id: new_id(),
         public_label: Some("label-pub"),
         private_label: Some("label-priv"),
         usage: Usage { sign: true, verify: true, ..Usage::default() },

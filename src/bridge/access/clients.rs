@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ring::{hmac, rand};
+use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 use super::certificate::Certificate;
 use super::rights::Rights;
-use crate::pkcs11::TokenInfo;
+use crate::pkcs11::{Match, TokenInfo};
 
 /// Clients and tokens beyond "whoever knows a token's PIN".
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,12 +24,12 @@ pub struct Settings {
     pub clients: Vec<ClientSettings>,
 }
 
-/// A token whose login is the bridge's matter.
+/// Tokens whose login is the bridge's matter. The first that is about a token holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenSettings {
-    /// Its label, serial number or slot id.
-    pub name: String,
-    /// How to log in to it.
+    /// Which ones.
+    pub meant: Match,
+    /// How to log in to them.
     pub login: Login,
 }
 
@@ -37,20 +38,48 @@ pub struct TokenSettings {
 pub enum Login {
     /// Not at all.
     None,
-    /// With the PIN that a file holds.
+    /// With the PIN that is kept here.
     Kept(Source),
+    /// With a PIN that is typed at the token itself.
+    ProtectedPath,
     /// With the PIN that a client sends.
     Sent,
 }
 
-/// A file that holds one secret.
+/// Where one secret is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// This one.
+    /// In this file.
     File(PathBuf),
-    /// One of those that the service manager hands over, in the directory `$CREDENTIALS_DIRECTORY`.
+    /// In the configuration itself.
+    Here(Secret),
+    /// In one of those that the service manager hands over, in the directory `$CREDENTIALS_DIRECTORY`.
     Credential(String),
 }
+
+/// A secret of the configuration, wiped when nobody needs it any more; what is shown of it is that it is there.
+#[derive(Clone, Debug)]
+pub struct Secret(SecretString);
+
+impl Secret {
+    /// Keeps `text`.
+    pub fn new(text: String) -> Self {
+        Self(text.into())
+    }
+
+    /// What is kept.
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.expose() == other.expose()
+    }
+}
+
+impl Eq for Secret {}
 
 /// A client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,7 +153,7 @@ impl Clients {
         let tokens = settings.tokens.iter().map(|token| {
             let pin = match &token.login {
                 Login::Kept(source) => Some(Arc::new(secret(source, credentials)?)),
-                Login::None | Login::Sent => None,
+                Login::None | Login::ProtectedPath | Login::Sent => None,
             };
             Ok((token.clone(), pin))
         });
@@ -162,26 +191,11 @@ impl Clients {
         self.clients.iter().map(|(known, _)| known).find(|known| has(&known.settings.proof)).cloned()
     }
 
-    /// How to log in to the token of this name, and the PIN if the bridge keeps it.
-    pub(crate) fn login(&self, name: &str) -> (Login, Option<KeptPin>) {
-        let entry = self.tokens.iter().find(|(token, _)| token.name == name);
-        entry.map_or((Login::Sent, None), |(token, pin)| (token.login.clone(), pin.clone()))
+    /// How to log in to a token, and the PIN if the bridge keeps it.
+    pub(crate) fn login(&self, token: &TokenInfo) -> (&Login, Option<&KeptPin>) {
+        let entry = self.tokens.iter().find(|(settings, _)| settings.meant.fits(token));
+        entry.map_or((&Login::Sent, None), |(settings, pin)| (&settings.login, pin.as_ref()))
     }
-
-    /// The same for the token that describes itself so, whatever it is called by.
-    pub(crate) fn login_to(&self, info: &TokenInfo) -> (Login, Option<KeptPin>) {
-        let entry = self.tokens.iter().find(|(token, _)| is_called(info, &token.name));
-        entry.map_or((Login::Sent, None), |(token, pin)| (token.login.clone(), pin.clone()))
-    }
-
-    /// Whether a PIN that a client sends proves anything to the token.
-    pub(crate) fn is_judge(&self, info: &TokenInfo) -> bool {
-        !self.tokens.iter().any(|(token, _)| token.login == Login::None && is_called(info, &token.name))
-    }
-}
-
-fn is_called(info: &TokenInfo, name: &str) -> bool {
-    name == info.label || name == info.serial || name == info.slot_id.to_string()
 }
 
 /// The secret on the first line of a file that others cannot read.
@@ -215,6 +229,7 @@ impl fmt::Display for Proof {
 fn secret(source: &Source, credentials: Option<&Path>) -> Result<Zeroizing<Vec<u8>>, Error> {
     const LONGEST: usize = 4096;
     let path = match (source, credentials) {
+        (Source::Here(secret), _) => return Ok(Zeroizing::new(secret.expose().as_bytes().to_vec())),
         (Source::File(path), _) => path.clone(),
         (Source::Credential(name), Some(directory)) => directory.join(name),
         (Source::Credential(name), None) => {

@@ -12,7 +12,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 pub(super) use certificate::Certificate;
 pub(super) use clients::Known;
-pub use clients::{ClientSettings, Clients, Error, Login, Proof, Settings, Source, TokenSettings, read_secret};
+pub use clients::{ClientSettings, Clients, Error, Login, Proof, Secret, Settings, Source, TokenSettings, read_secret};
 pub use rights::Rights;
 
 pub use crate::kmip::Operation;

@@ -4,7 +4,6 @@
 use std::collections::HashSet;
 
 use cryptoki::mechanism::MechanismType;
-use ring::rand::{SecureRandom, SystemRandom};
 
 use super::super::attribute::USAGE_BITS;
 use super::super::object::recommended_curve;
@@ -51,7 +50,8 @@ pub(super) fn handle(context: &mut Context<'_>, payload: &Item<'_>, w: &mut Writ
     for name in [wish.private.name, wish.public.name] {
         context.client()?.rights().demand_name(name)?;
     }
-    let pair = generate(context, &token, kind, usage, &wish)?;
+    let spec = KeyPairSpec { kind, public_label: wish.public.name, private_label: wish.private.name, usage };
+    let pair = token.generate_key_pair(&spec)?;
     let (private, public) =
         (ident::format(Class::PrivateKey, &pair.private.id), ident::format(Class::PublicKey, &pair.public.id));
     context.audit(format_args!("made key pair {private}, {public}"));
@@ -62,22 +62,6 @@ pub(super) fn handle(context: &mut Context<'_>, payload: &Item<'_>, w: &mut Writ
     w.text(tag::PUBLIC_KEY_UNIQUE_IDENTIFIER, &public);
     context.placeholder = Some(private);
     Ok(())
-}
-
-fn generate(context: &Context<'_>, token: &Token, kind: KeyKind, usage: Usage, wish: &Wish<'_>) -> Outcome<KeyPair> {
-    /// Short identifiers may be taken; so often another is tried.
-    const TRIES: usize = 16;
-    let random = SystemRandom::new();
-    for _ in 0..TRIES {
-        let mut id = vec![0; context.bridge.settings.id_length];
-        random.fill(&mut id).map_err(|_| Failure::new(ResultReason::GENERAL_FAILURE, "no random numbers"))?;
-        let spec = KeyPairSpec { kind, id, public_label: wish.public.name, private_label: wish.private.name, usage };
-        match token.generate_key_pair(&spec) {
-            Err(Error::IdTaken) => {}
-            outcome => return Ok(outcome?),
-        }
-    }
-    Err(Error::IdTaken.into())
 }
 
 /// Removes a pair that its client will never hear of.

@@ -5,11 +5,12 @@ use log::debug;
 
 use super::super::mechanism::{Input, Scheme};
 use super::super::object::Bare;
+use super::super::signing;
 use super::Context;
 use crate::kmip::{
     CryptographicParameters, Failure, Field, Outcome, ResultReason, Version, optional, read_fields, tag,
 };
-use crate::pkcs11::{Class, Use};
+use crate::pkcs11::Class;
 use crate::ttlv::{Item, Writer};
 
 const TABLE: [Field; 7] = [
@@ -36,8 +37,7 @@ pub(super) fn handle(context: &mut Context<'_>, payload: &Item<'_>, w: &mut Writ
         return Err(Failure::new(ResultReason::PERMISSION_DENIED, "the key is not for signing"));
     }
     let scheme = Scheme::choose(object.key.kind, &parameters.unwrap_or_default())?.may_sign()?;
-    let call = scheme.call(token.mechanisms(), Use::Sign, input)?;
-    let signature = scheme.to_kmip(token.sign(&object.key, &call.mechanism, &call.data)?)?;
+    let signature = scheme.to_kmip(signing::sign(&token, &object.key, scheme, input)?)?;
     let identifier = object.identifier();
     debug!("{}: signed with {identifier} on token '{}'", context.peer.address, token.info().label);
     w.text(tag::UNIQUE_IDENTIFIER, &identifier);

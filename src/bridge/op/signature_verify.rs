@@ -43,7 +43,7 @@ pub(super) fn handle(context: &mut Context<'_>, payload: &Item<'_>, w: &mut Writ
         return Err(Failure::new(ResultReason::PERMISSION_DENIED, "the key is not for verifying"));
     }
     let scheme = Scheme::choose(object.key.kind, &parameters.unwrap_or_default())?;
-    let call = scheme.call(token.mechanisms(), Use::Verify, input)?;
+    let call = scheme.call(token.mechanisms(), Use::Verify, input, &[])?;
     let valid = match scheme.to_pkcs11(signature) {
         Some(signature) => token.verify(&object.key, &call.mechanism, &call.data, &signature)?,
         None => false,

@@ -20,7 +20,7 @@ fuzz_target!(|data: &[u8]| -> Corpus {
     match judged.sound() {
         Ok(config) => {
             assert!(!config.pkcs11.lib_path.as_os_str().is_empty());
-            assert!(config.pkcs11.max_sessions > 0 && (1..=64).contains(&config.bridge.id_length));
+            assert!(config.pkcs11.max_sessions > 0 && (1..=64).contains(&config.pkcs11.id_length));
             assert!(config.server.max_connections > 0 && config.server.max_request_size > 0);
         }
         Err(error) => assert!(!error.to_string().is_empty()),

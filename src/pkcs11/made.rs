@@ -1,0 +1,184 @@
+//! What C_GenerateKeyPair made: read back and judged, or removed again.
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+
+use cryptoki::object::{Attribute, ObjectHandle};
+use cryptoki::session::Session;
+
+use super::error::Error;
+use super::generate::{Made, random_id};
+use super::key::{Class, Hex, Key, KeyPair, KeyPairSpec, Usage};
+use super::learnt::Labels;
+use super::object;
+use super::template::is_as_asked;
+use super::token::{Seat, Token};
+
+impl Token {
+    /// Reads back what was made, or removes it again.
+    pub(super) fn settle(
+        &self,
+        seat: &mut Seat,
+        spec: &KeyPairSpec<'_>,
+        made: &Made,
+        id: Option<&[u8]>,
+    ) -> Result<KeyPair, Error> {
+        let settled = self.read_back(seat, spec, made, id);
+        settled.inspect_err(|error| {
+            if !error.is_loss() {
+                for (class, handle) in [(Class::PrivateKey, made.private), (Class::PublicKey, made.public)] {
+                    self.unmake(&seat.session, class, handle, id.unwrap_or_default());
+                }
+            }
+        })
+    }
+
+    /// The facts of what was made, judged.
+    fn read_back(
+        &self,
+        seat: &mut Seat,
+        spec: &KeyPairSpec<'_>,
+        made: &Made,
+        id: Option<&[u8]>,
+    ) -> Result<KeyPair, Error> {
+        let generation = self.keys.generation();
+        let given = self.name_it(&seat.session, made, id)?;
+        let wanted = id.or(given.as_deref());
+        let private = self.half(seat, spec, Class::PrivateKey, made.private, wanted)?;
+        let (public, is_stored) = match self.half(seat, spec, Class::PublicKey, made.public, wanted) {
+            Ok(public) => (public, true),
+            // There never was such an object: the private one is all there is.
+            Err(error) if error.is_stale_handle() && private.public.is_some() => {
+                self.learn(|learnt| learnt.public_objects = Some(false));
+                (public_of(&private, spec), false)
+            }
+            Err(error) => return Err(error),
+        };
+        if !is_as_asked(spec.kind, public.kind) {
+            return Err(Error::NotTaken { attribute: "the algorithm" });
+        }
+        match (private.sensitive, private.extractable) {
+            (Some(false), Some(true)) => return Err(Error::NotTaken { attribute: "CKA_SENSITIVE" }),
+            (_, Some(true)) => {
+                log::warn!("token {}: private key {} is extractable", self.info().name(), Hex(&private.id));
+            }
+            _ => {}
+        }
+        let pair = KeyPair { public: Arc::new(public), private: Arc::new(private) };
+        self.keys.remember(generation, &pair.private);
+        seat.handles.remember(Class::PrivateKey, &pair.private.id, made.private);
+        if is_stored && !self.drop_public(seat, &pair, made)? {
+            self.keys.remember(generation, &pair.public);
+            seat.handles.remember(Class::PublicKey, &pair.public.id, made.public);
+        }
+        Ok(pair)
+    }
+
+    /// Gives a pair that was made without a CKA_ID one, where the token gave it none.
+    fn name_it(&self, session: &Session, made: &Made, id: Option<&[u8]>) -> Result<Option<Vec<u8>>, Error> {
+        if id.is_some() || !object::id(session, made.private)?.is_empty() {
+            return Ok(None);
+        }
+        let id = random_id(self.id_length)?;
+        for half in [made.private, made.public] {
+            session.update_attributes(half, &[Attribute::Id(id.clone())])?;
+        }
+        Ok(Some(id))
+    }
+
+    fn half(
+        &self,
+        seat: &Seat,
+        spec: &KeyPairSpec<'_>,
+        class: Class,
+        handle: ObjectHandle,
+        id: Option<&[u8]>,
+    ) -> Result<Key, Error> {
+        // Nothing is assumed of the id: the token may have chosen another.
+        let key = object::facts(&seat.session, handle, class, &[])?;
+        if key.id.is_empty() {
+            return Err(Error::NotTaken { attribute: "CKA_ID" });
+        }
+        let name = self.info().name();
+        if let Some(id) = id.filter(|id| key.id != *id) {
+            log::warn!("token {name}: the {class} has the CKA_ID {} instead of {}", Hex(&key.id), Hex(id));
+        }
+        let label = if class == Class::PublicKey { spec.public_label } else { spec.private_label };
+        let Some(wanted) = label.and_then(|label| self.label_limit().fit(label)) else { return Ok(key) };
+        let stored = object::label(&seat.session, handle)?.unwrap_or_default();
+        if stored == wanted {
+            self.learn(|learnt| {
+                learnt.labels.get_or_insert(Labels::AsGiven);
+            });
+        } else if !matches!(self.learnt().labels, Some(Labels::Refused | Labels::Own)) {
+            self.learn(|learnt| learnt.labels = Some(Labels::Own));
+            log::warn!("token {name}: the {class} {} has the label {stored:?} instead of {wanted:?}", Hex(&key.id));
+        }
+        Ok(key)
+    }
+
+    /// Destroys the public key of a new pair where none is to be stored. Whether it did: not where the private key does not tell
+    /// the public one, which would be lost.
+    fn drop_public(&self, seat: &mut Seat, pair: &KeyPair, made: &Made) -> Result<bool, Error> {
+        let name = self.info().name();
+        let known = self.learnt().public_objects;
+        if self.policy.store_public_key != Some(false) || known == Some(true) {
+            if known.is_none() {
+                self.learn(|learnt| learnt.public_objects = Some(true));
+            }
+            return Ok(false);
+        }
+        if pair.private.public != pair.public.public {
+            log::warn!("token {name}: a private key does not tell its public key, which is stored therefore");
+            return Ok(false);
+        }
+        seat.session.destroy_object(made.public)?;
+        // Some tokens keep both halves as one object.
+        match object::find(&seat.session, Class::PrivateKey, &pair.private.id) {
+            Ok(_) => {
+                self.learn(|learnt| learnt.public_objects = Some(false));
+                Ok(true)
+            }
+            Err(Error::NotFound { .. }) => {
+                self.learn(|learnt| learnt.public_objects = Some(true));
+                log::warn!(
+                    "token {name}: the private key went with the public one, which is stored from now on\nhint: store-public-key cannot be false here"
+                );
+                Err(Error::NotTaken { attribute: "the key pair without its public key" })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes one half of a pair that could not be completed.
+    fn unmake(&self, session: &Session, class: Class, handle: ObjectHandle, id: &[u8]) {
+        match session.destroy_object(handle).map_err(Error::from) {
+            Ok(()) => {}
+            // Gone with the other half.
+            Err(error) if error.is_stale_handle() => {}
+            Err(error) => {
+                log::error!(
+                    "token {}: an unfinished {class}, CKA_ID {}, stays on the token: {error}",
+                    self.info().name(),
+                    Hex(id)
+                );
+            }
+        }
+    }
+}
+
+/// What is known of a public key that is no object of its own.
+fn public_of(private: &Key, spec: &KeyPairSpec<'_>) -> Key {
+    let usage =
+        Usage { verify: spec.usage.verify, encrypt: spec.usage.encrypt, wrap: spec.usage.wrap, ..Usage::default() };
+    Key {
+        class: Class::PublicKey,
+        usage,
+        sensitive: None,
+        extractable: None,
+        always_sensitive: None,
+        never_extractable: None,
+        always_authenticate: false,
+        ..private.clone()
+    }
+}
