@@ -14,7 +14,10 @@ use cascade_hsm_bridge::config::{self, Judged, Overrides};
 
 const MAN_1: &str = include_str!("../man/cascade-hsm-bridge.1");
 const MAN_5: &str = include_str!("../man/cascade-hsm-bridge-config.toml.5");
-const MIGRATION: &str = include_str!("../man/cascade-hsm-bridge-migration.7");
+const GUIDES: [(&str, &str); 2] = [
+    ("cascade-hsm-bridge-hsms", include_str!("../man/cascade-hsm-bridge-hsms.7")),
+    ("cascade-hsm-bridge-migration", include_str!("../man/cascade-hsm-bridge-migration.7")),
+];
 const NAME: &str = env!("CARGO_PKG_NAME");
 const TEMPLATE: &str = include_str!("../conf/config.toml");
 const SERVICE: &str = include_str!("../conf/cascade-hsm-bridge.service");
@@ -252,18 +255,25 @@ fn the_manual_shows_commands_that_are_understood() {
 }
 
 #[test]
-fn the_guide_to_migration_names_keys_and_pages_that_are_there() {
+fn the_guides_name_keys_and_pages_that_are_there() {
     let is_there = |name: &str| {
-        let name = name.trim_end_matches([' ', ',', '.']);
-        let is_key = |key: &Key| key.path == name || key.path.ends_with(&format!(".{name}"));
-        let is_table = |key: &Key| key.path.starts_with(&format!("{}.", name.trim_matches(['[', ']'])));
-        keys::all().iter().any(|key| is_key(key) || name.starts_with('[') && is_table(key))
+        let name = name.trim_end_matches([' ', ',', '.', ':']);
+        let paths = keys::all().into_iter().map(|key| key.path).chain(keys::LISTED.iter().copied());
+        let table = format!("{}.", name.trim_matches(['[', ']']));
+        paths.chain(["module.env."]).any(|path| {
+            path == name || path.ends_with(&format!(".{name}")) || name.starts_with('[') && path.starts_with(&table)
+        })
     };
-    let names: Vec<_> = MIGRATION.lines().filter_map(|line| line.strip_prefix(".Ic ")).collect();
-    assert!(names.len() > 5 && names.iter().all(|name| is_there(name)), "{names:?}");
-    for (page, text) in [("cascade-hsm-bridge 1", MAN_1), ("cascade-hsm-bridge-config.toml 5", MAN_5)] {
-        assert!(MIGRATION.contains(&format!(".Xr {page}")));
-        assert!(text.split_once(".Sh SEE ALSO").unwrap().1.contains(".Xr cascade-hsm-bridge-migration 7"), "{page}");
+    for (guide, text) in GUIDES {
+        let names: Vec<_> = text.lines().filter_map(|line| line.strip_prefix(".Ic ")).collect();
+        assert!(names.len() > 5);
+        for name in names {
+            assert!(is_there(name), "{guide}: {name}");
+        }
+        for (page, other) in [("cascade-hsm-bridge 1", MAN_1), ("cascade-hsm-bridge-config.toml 5", MAN_5)] {
+            assert!(text.contains(&format!(".Xr {page}")));
+            assert!(other.split_once(".Sh SEE ALSO").unwrap().1.contains(&format!(".Xr {guide} 7")), "{page}: {guide}");
+        }
     }
 }
 
