@@ -2,6 +2,8 @@
 #![allow(unsafe_code)]
 
 mod accounts;
+mod caught;
+mod fenced;
 mod functions;
 mod terminal;
 
@@ -15,7 +17,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr;
 
-pub use accounts::{User, group, user};
+pub use accounts::{User, group, group_name, user, user_name};
+pub use caught::Caught;
+pub use fenced::{Fenced, Heard, Split, split};
 pub use functions::{Functions, RawTokenInfo};
 pub use terminal::ask_hidden;
 
@@ -159,19 +163,35 @@ pub fn lock(file: &File) -> io::Result<bool> {
     }
 }
 
-/// Whether this process may make and remove files in the directory `path`, if it has the permissions for it.
-pub fn may_fill(path: &Path) -> io::Result<()> {
+/// What may be done with a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum May {
+    /// To go through the directory to what is in it.
+    Enter,
+    /// To make and remove files in the directory.
+    Fill,
+    /// To read the file.
+    Read,
+}
+
+/// Whether this process may do `what` with `path`, if it has the permissions for it.
+pub fn may(path: &Path, what: May) -> io::Result<()> {
     let metadata = path.metadata()?;
-    if !metadata.is_dir() {
+    let (needs_directory, mode) = match what {
+        May::Enter => (true, libc::X_OK),
+        May::Fill => (true, libc::W_OK | libc::X_OK),
+        May::Read => (false, libc::R_OK),
+    };
+    if needs_directory && !metadata.is_dir() {
         return Err(io::ErrorKind::NotADirectory.into());
     }
     // To root, permissions say nothing: what nobody may write is as a rule no place for files, such as /proc.
-    if metadata.permissions().readonly() {
+    if what == May::Fill && metadata.permissions().readonly() {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
     let path = CString::new(path.as_os_str().as_bytes())?;
     // SAFETY: the path ends in NUL and is only read.
-    check(unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), libc::W_OK | libc::X_OK, libc::AT_EACCESS) })?;
+    check(unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), mode, libc::AT_EACCESS) })?;
     Ok(())
 }
 
@@ -183,8 +203,13 @@ pub fn leave(code: i32) -> ! {
 
 /// Whether this process acts as root.
 pub fn is_root() -> bool {
+    effective_user() == 0
+}
+
+/// The number of the user that this process acts as.
+pub fn effective_user() -> u32 {
     // SAFETY: geteuid takes no pointer and cannot fail.
-    unsafe { libc::geteuid() == 0 }
+    unsafe { libc::geteuid() }
 }
 
 /// The user and group that the process becomes.

@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use crate::logging::{self, Target};
-use crate::sys;
+use crate::sys::{self, May};
 
 /// Whether messages can be sent to `target`.
 pub fn log(target: &Target) -> Result<(), String> {
@@ -26,13 +26,13 @@ pub fn pid_file(path: &Path) -> Result<(), String> {
 
 /// Whether root makes the directory `path` for the identity: the daemon makes no others above it.
 pub fn can_be_made_here(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_err() && path.parent().is_some_and(|parent| sys::may_fill(parent).is_ok())
+    fs::symlink_metadata(path).is_err() && path.parent().is_some_and(|parent| sys::may(parent, May::Fill).is_ok())
 }
 
 /// Whether files can be made in the directory `path`, once it and what is missing above it have been made.
 pub fn directory(path: &Path) -> io::Result<()> {
     for place in path.ancestors() {
-        match sys::may_fill(place) {
+        match sys::may(place, May::Fill) {
             Err(why) if why.kind() == ErrorKind::NotFound => {}
             judged => return judged,
         }
@@ -44,7 +44,7 @@ pub fn directory(path: &Path) -> io::Result<()> {
 fn file(path: &Path) -> io::Result<()> {
     // What is there and is no file, a pipe say, must not have anybody wait.
     match OpenOptions::new().append(true).custom_flags(libc::O_NONBLOCK).open(path) {
-        Err(why) if why.kind() == ErrorKind::NotFound => sys::may_fill(path.parent().unwrap_or(path)),
+        Err(why) if why.kind() == ErrorKind::NotFound => sys::may(path.parent().unwrap_or(path), May::Fill),
         opened => opened.map(|_| ()),
     }
 }

@@ -51,6 +51,29 @@ pub fn group(name: &str) -> io::Result<Option<u32>> {
     Ok(known.map(|(group, _)| group.gr_gid).or_else(|| number(name)))
 }
 
+/// The name of a user; the number where there is none.
+pub fn user_name(uid: u32) -> String {
+    let known = entry(|passwd: *mut libc::passwd, buffer, len, found| {
+        // SAFETY: as in `user`.
+        unsafe { libc::getpwuid_r(uid, passwd, buffer, len, found) }
+    });
+    // SAFETY: as in `user`.
+    let name =
+        |(passwd, _strings): &(libc::passwd, _)| unsafe { CStr::from_ptr(passwd.pw_name) }.to_string_lossy().into();
+    known.ok().flatten().as_ref().map_or_else(|| uid.to_string(), name)
+}
+
+/// The name of a group; the number where there is none.
+pub fn group_name(gid: u32) -> String {
+    let known = entry(|group: *mut libc::group, buffer, len, found| {
+        // SAFETY: as in `user`.
+        unsafe { libc::getgrgid_r(gid, group, buffer, len, found) }
+    });
+    // SAFETY: as in `user`.
+    let name = |(group, _strings): &(libc::group, _)| unsafe { CStr::from_ptr(group.gr_name) }.to_string_lossy().into();
+    known.ok().flatten().as_ref().map_or_else(|| gid.to_string(), name)
+}
+
 /// A user or group given by number. The largest is not one: to the system calls it means "as it is".
 fn number(name: &str) -> Option<u32> {
     name.parse().ok().filter(|&number| number != u32::MAX)

@@ -68,11 +68,11 @@ fn locks_a_file_for_one_at_a_time() {
 
 #[test]
 fn knows_where_files_can_be_made() {
-    assert!(may_fill(&std::env::temp_dir()).is_ok());
-    assert!(may_fill(Path::new("/proc")).is_err());
-    assert_eq!(may_fill(Path::new("/nonexistent")).unwrap_err().kind(), io::ErrorKind::NotFound);
-    assert_eq!(may_fill(&std::env::current_exe().unwrap()).unwrap_err().kind(), io::ErrorKind::NotADirectory);
-    assert!(may_fill(Path::new("a\0b")).is_err());
+    assert!(may(&std::env::temp_dir(), May::Fill).is_ok());
+    assert!(may(Path::new("/proc"), May::Fill).is_err());
+    assert_eq!(may(Path::new("/nonexistent"), May::Fill).unwrap_err().kind(), io::ErrorKind::NotFound);
+    assert_eq!(may(&std::env::current_exe().unwrap(), May::Fill).unwrap_err().kind(), io::ErrorKind::NotADirectory);
+    assert!(may(Path::new("a\0b"), May::Read).is_err());
 }
 
 #[test]
