@@ -50,6 +50,11 @@ impl<S> Pool<S> {
         Self { state: Mutex::new(state), freed: Condvar::new(), most, wait }
     }
 
+    /// The most that are lent at one time beside the anchor.
+    pub(super) fn places(&self) -> u32 {
+        self.most
+    }
+
     /// Lends a session, opened with `open` if none is idle and another is allowed. CKR_SESSION_COUNT from `open` means
     /// that as many are open as the token allows now.
     ///

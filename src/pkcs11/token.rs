@@ -119,6 +119,12 @@ impl Token {
         &self.info
     }
 
+    /// How many requests can be served at once: a session each.
+    pub fn places(&self) -> u32 {
+        // Where there is no other, the one that keeps the login serves.
+        self.pool.places().max(1)
+    }
+
     /// What the token can do, read when its PIN was proved.
     pub fn mechanisms(&self) -> &Mechanisms {
         self.mechanisms.get_or_init(Mechanisms::default)

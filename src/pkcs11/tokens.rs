@@ -36,7 +36,7 @@ pub struct Tokens {
     found: Mutex<Found>,
     /// Since when no call comes back, though some should have.
     stuck: Arc<Mutex<Option<Instant>>>,
-    library: Arc<Library>,
+    pub(super) library: Arc<Library>,
 }
 
 #[derive(Default)]
