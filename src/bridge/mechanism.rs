@@ -182,6 +182,15 @@ impl Scheme {
     }
 }
 
+/// The mechanism that makes keys of a kind.
+pub(super) fn generator(kind: KeyKind) -> MechanismType {
+    match kind {
+        KeyKind::Ec(curve) if curve.is_edwards() => MechanismType::ECC_EDWARDS_KEY_PAIR_GEN,
+        KeyKind::Ec(_) => MechanismType::ECC_KEY_PAIR_GEN,
+        KeyKind::Rsa { .. } | KeyKind::Other(_) => MechanismType::RSA_PKCS_KEY_PAIR_GEN,
+    }
+}
+
 /// Every mechanism by which a token can sign, or verify, something here.
 pub(super) fn any_signature(mechanisms: &Mechanisms, wanted: Use) -> bool {
     let hashes = [Hash::Sha256, Hash::Sha384, Hash::Sha512];

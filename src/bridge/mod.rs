@@ -20,6 +20,7 @@ mod reason;
 mod role;
 mod service;
 mod signing;
+mod trial;
 
 pub use crate::pkcs11::{Overdue, Rescue, on_overdue};
 // For the fuzzer: what reads and writes bytes that others make and read.
@@ -29,3 +30,4 @@ pub use op::{OPERATIONS, Offered};
 pub use public_keys::{Error as PublicKeysError, PublicKeys};
 pub use role::{Role, Source as RoleSource};
 pub use service::{After, Bridge, Peer, Service, Settings};
+pub use trial::{How, Signature, Trial};

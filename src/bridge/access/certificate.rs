@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::fmt::Write;
+use std::net::IpAddr;
 
 use ring::digest::{SHA256, digest};
 
@@ -49,7 +50,7 @@ pub(crate) struct Certificate {
     pub(crate) fingerprint: Vec<u8>,
     /// As RFC 4514 writes it, the last part first: `CN=signer,O=Example`. None if it holds what cannot be written so.
     pub(crate) subject: Option<String>,
-    /// As openssl writes them: `DNS:signer.example`, `URI:urn:signer`, `email:signer@example.org`.
+    /// `DNS:signer.example`, `URI:urn:signer`, `email:signer@example.org` as openssl writes them, and `IP:192.0.2.1`.
     pub(crate) names: Vec<String>,
 }
 
@@ -59,6 +60,11 @@ impl Certificate {
         let (subject, names) = owner(der).unwrap_or_default();
         Self { fingerprint: digest(&SHA256, der).as_ref().to_vec(), subject, names }
     }
+}
+
+/// The alternative names of the certificate with this DER form.
+pub fn alternative_names_of(der: &[u8]) -> Vec<String> {
+    Certificate::read(der).names
 }
 
 fn owner(der: &[u8]) -> Option<(Option<String>, Vec<String>)> {
@@ -139,6 +145,9 @@ fn alternative_names(extensions: &[u8]) -> Option<Vec<String>> {
             let mut found = Vec::new();
             while !names.is_empty() && found.len() < MOST_NAMES {
                 let ((tag, value), others) = any(names)?;
+                if let Some(address) = address(tag, value) {
+                    found.push(format!("IP:{address}"));
+                }
                 let kind = NAMES.iter().find(|(known, _)| *known == tag);
                 // They are IA5Strings; a NUL or another control in one is there to deceive.
                 let text = std::str::from_utf8(value).ok().filter(|text| text.chars().all(|c| c.is_ascii_graphic()));
@@ -152,6 +161,14 @@ fn alternative_names(extensions: &[u8]) -> Option<Vec<String>> {
         rest = after;
     }
     Some(Vec::new())
+}
+
+/// The address in a name of the kind iPAddress.
+fn address(tag: u8, value: &[u8]) -> Option<IpAddr> {
+    const IP_ADDRESS: u8 = 0x87;
+    let v4 = || <[u8; 4]>::try_from(value).map(IpAddr::from).ok();
+    let v6 = || <[u8; 16]>::try_from(value).map(IpAddr::from).ok();
+    (tag == IP_ADDRESS).then(|| v4().or_else(v6)).flatten()
 }
 
 /// The value of the item that `bytes` begins with, which has to have `tag`, and what follows it.
@@ -211,7 +228,8 @@ mod tests {
         });
         let certificate = Certificate::read(&der);
         assert_eq!(certificate.subject.as_deref(), Some("CN=signer,O=Example\\, Inc."));
-        assert_eq!(certificate.names, ["DNS:signer.example", "URI:urn:example:signer", "email:signer@example.org"]);
+        let names = ["DNS:signer.example", "URI:urn:example:signer", "email:signer@example.org", "IP:192.0.2.1"];
+        assert_eq!(certificate.names, names);
         assert_eq!(certificate.fingerprint, digest(&SHA256, &der).as_ref());
     }
 

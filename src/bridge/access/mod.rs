@@ -11,6 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use ring::rand::{SecureRandom, SystemRandom};
 
 pub(super) use certificate::Certificate;
+pub use certificate::alternative_names_of;
 pub(super) use clients::Known;
 pub use clients::{ClientSettings, Clients, Error, Login, Proof, Secret, Settings, Source, TokenSettings, read_secret};
 pub use rights::Rights;

@@ -3,9 +3,8 @@
 
 use std::collections::HashSet;
 
-use cryptoki::mechanism::MechanismType;
-
 use super::super::attribute::USAGE_BITS;
+use super::super::mechanism::generator;
 use super::super::object::recommended_curve;
 use super::super::{ident, service};
 use super::Context;
@@ -79,15 +78,6 @@ fn withdraw(token: &Token, pair: &KeyPair) -> Failure {
         }
     }
     Failure::new(ResultReason::GENERAL_FAILURE, "made too late for its client to hear of it, and removed again")
-}
-
-/// The mechanism that makes keys of a kind.
-fn generator(kind: KeyKind) -> MechanismType {
-    match kind {
-        KeyKind::Ec(curve) if curve.is_edwards() => MechanismType::ECC_EDWARDS_KEY_PAIR_GEN,
-        KeyKind::Ec(_) => MechanismType::ECC_KEY_PAIR_GEN,
-        KeyKind::Rsa { .. } | KeyKind::Other(_) => MechanismType::RSA_PKCS_KEY_PAIR_GEN,
-    }
 }
 
 /// The attributes asked for.
