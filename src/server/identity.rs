@@ -162,6 +162,30 @@ pub(super) fn expiry(pair: &Pair) -> Option<String> {
     }
 }
 
+/// The certificate's end, in seconds since 1970.
+pub(super) fn not_after(pair: &Pair) -> Option<u64> {
+    /// 9999-12-31, the last day that a certificate can tell of (RFC 5280, section 4.1.2.5).
+    const LAST: u64 = 253_402_300_799;
+    match verdict(pair, UnixTime::since_unix_epoch(Duration::from_secs(LAST))) {
+        Err(CertificateError::ExpiredContext { not_after, .. }) => Some(not_after.as_secs()),
+        _ => None,
+    }
+}
+
+/// What kind of key it has.
+pub(super) fn key_name(pair: &Pair) -> &'static str {
+    let signs = |scheme| pair.key.key.choose_scheme(&[scheme]).is_some();
+    if signs(SignatureScheme::ECDSA_NISTP256_SHA256) {
+        "ECDSA P-256"
+    } else if signs(SignatureScheme::ECDSA_NISTP384_SHA384) {
+        "ECDSA P-384"
+    } else if signs(SignatureScheme::ED25519) {
+        "Ed25519"
+    } else {
+        "RSA"
+    }
+}
+
 /// What a client would say of the certificate at a time, whoever issued it.
 fn verdict(pair: &Pair, at: UnixTime) -> Result<(), CertificateError> {
     let algorithms = ring::default_provider().signature_verification_algorithms;

@@ -1,6 +1,7 @@
 //! The server: listens, speaks TLS, frames requests, and bounds what a stranger can hold of places, time and memory.
 #![forbid(unsafe_code)]
 
+pub mod look;
 pub mod tls;
 
 mod accept;

@@ -180,7 +180,7 @@ fn warn_of_lacking_names(settings: &Settings, listening: &[SocketAddr]) {
 }
 
 /// What judges the certificates of clients.
-fn verifier(settings: &Settings) -> Result<Arc<dyn ClientCertVerifier>, Error> {
+pub(super) fn verifier(settings: &Settings) -> Result<Arc<dyn ClientCertVerifier>, Error> {
     match &settings.clients {
         Some(clients) => client_ca::verifier(clients),
         None => Ok(WebPkiClientVerifier::no_client_auth()),
@@ -247,7 +247,7 @@ pub fn unkept(dir: &Path, why: &io::Error) -> String {
     )
 }
 
-fn describe(pair: &Pair, path: Option<&Path>, origin: Origin) -> Certificate {
+pub(super) fn describe(pair: &Pair, path: Option<&Path>, origin: Origin) -> Certificate {
     Certificate { path: path.map(Path::to_path_buf), fingerprint: pair.fingerprint(), origin }
 }
 
