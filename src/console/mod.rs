@@ -28,7 +28,7 @@ pub struct Questions {
 /// A command's way to a token, with the secrets for it. There is no Debug: it holds PINs.
 pub struct Visit {
     clients: Clients,
-    pin: Option<Zeroizing<Vec<u8>>>,
+    pin: Option<Arc<Zeroizing<Vec<u8>>>>,
     token: Option<String>,
 }
 
@@ -74,7 +74,7 @@ impl Visit {
         let credentials = std::env::var_os("CREDENTIALS_DIRECTORY");
         Ok(Self {
             clients: Clients::load(settings, credentials.as_deref().map(Path::new))?,
-            pin: questions.pin_file.as_deref().map(access::read_secret).transpose()?,
+            pin: questions.pin_file.as_deref().map(access::read_secret).transpose()?.map(Arc::new),
             token: questions.token.clone(),
         })
     }
@@ -113,26 +113,63 @@ impl Visit {
     /// [`Denied`].
     pub fn log_in(&self, tokens: &Tokens, choice: &Choice) -> Result<Arc<Token>, Denied> {
         let token = tokens.find(&choice.name).map_err(Denied::Refused)?;
-        let asked;
-        let pin = match (self.clients.login(token.info()), &self.pin) {
-            ((Login::None | Login::ProtectedPath, _), _) => {
-                tokens.open(&token).map_err(Denied::Refused)?;
-                return Ok(token);
+        self.way_into(&token)?.enter(tokens, choice)
+    }
+
+    /// How to log in to a token; asks for the PIN where nothing else tells it.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub fn way_into(&self, token: &Token) -> Result<Way, Denied> {
+        Ok(match (self.clients.login(token.info()), &self.pin) {
+            ((Login::None, _), _) => Way::Open,
+            ((Login::ProtectedPath, _), _) => Way::Typed,
+            (_, Some(pin)) => Way::Named(Arc::clone(pin)),
+            ((_, Some(kept)), None) => Way::Kept(Arc::clone(kept)),
+            ((_, None), None) => Way::Asked(ask_pin(token.info())?),
+        })
+    }
+
+    /// Takes `pin` for the one of the command line, so that it is not asked for again.
+    pub fn remember(&mut self, pin: Zeroizing<Vec<u8>>) {
+        self.pin = Some(Arc::new(pin));
+    }
+}
+
+/// A way into a token. There is no Debug: it holds the PIN.
+pub enum Way {
+    /// With the PIN that was asked for.
+    Asked(Zeroizing<Vec<u8>>),
+    /// With the PIN that the configuration names.
+    Kept(Arc<Zeroizing<Vec<u8>>>),
+    /// With the PIN that the command line names.
+    Named(Arc<Zeroizing<Vec<u8>>>),
+    /// Without any.
+    Open,
+    /// With a PIN that is typed at the token.
+    Typed,
+}
+
+impl Way {
+    /// Goes it.
+    ///
+    /// # Errors
+    /// [`Denied::Refused`].
+    pub fn enter(&self, tokens: &Tokens, choice: &Choice) -> Result<Arc<Token>, Denied> {
+        let pin = match self {
+            Self::Open | Self::Typed => {
+                let token = tokens.find(&choice.name).map_err(Denied::Refused)?;
+                return tokens.open(&token).map(|()| token).map_err(Denied::Refused);
             }
-            (_, Some(pin)) => pin.as_slice(),
-            ((_, Some(kept)), None) => kept.as_slice(),
-            ((_, None), None) => {
-                asked = ask_pin(choice)?;
-                asked.as_slice()
-            }
+            Self::Asked(pin) => pin.as_slice(),
+            Self::Kept(pin) | Self::Named(pin) => pin.as_slice(),
         };
         tokens.admit(&choice.name, &Pin::new(pin)).map_err(Denied::Refused)
     }
 }
 
-fn ask_pin(choice: &Choice) -> Result<Zeroizing<Vec<u8>>, Denied> {
-    let name = choice.info.as_ref().map_or_else(|| format!("in slot {}", choice.name), TokenInfo::name);
-    let asked = sys::ask_hidden(&format!("PIN of the token {name}: ")).map_err(Denied::NoPin)?;
+fn ask_pin(token: &TokenInfo) -> Result<Zeroizing<Vec<u8>>, Denied> {
+    let asked = sys::ask_hidden(&format!("PIN of the token {}: ", token.name())).map_err(Denied::NoPin)?;
     asked.ok_or(Denied::NothingTyped)
 }
 
