@@ -1,11 +1,23 @@
 //! The self-test: judges the configuration and what it names, and tells everything that is wrong at once.
 #![forbid(unsafe_code)]
 
+mod access;
+mod certificate;
+mod data_objects;
+mod fence;
+mod inside;
+mod login;
+mod mechanisms;
 mod module;
 mod places;
+mod port;
 mod prove;
+mod rate;
 mod report;
+mod rights;
+mod sign;
 mod tokens;
+mod vendor;
 
 pub use prove::{Trials, prove};
 

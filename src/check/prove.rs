@@ -6,13 +6,13 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
+use super::fence::{self, Made, Outcome};
+use super::inside::Inside;
 use super::report::{Line, Report, Verdict};
-use super::{module, places, tokens};
-use crate::bridge::PublicKeys;
-use crate::config::{self, Config, Judged, Overrides, keys};
-use crate::console::{self, Questions, Visit};
-use crate::pkcs11::{Module, Tokens};
-use crate::sys;
+use super::{certificate, places, port};
+use crate::config::{self, Config, Judged, Overrides};
+use crate::console::{Questions, Visit};
+use crate::sys::{self, Caught};
 
 /// What to try out beyond looking.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,51 +26,52 @@ pub struct Trials {
 }
 
 /// Tries the set-up of the configuration file at `path` out, and prints what was found.
-pub fn prove(path: &Path, overrides: &Overrides, questions: &Questions, _trials: &Trials) -> ExitCode {
+pub fn prove(path: &Path, overrides: &Overrides, questions: &Questions, trials: &Trials) -> ExitCode {
     let mut output = Output { json: questions.json, lines: 0, broken: false };
     let mut report = Report::new(questions.json, |_, line| output.line(&line));
-    look(path, overrides, questions, &mut report);
+    match Caught::begin() {
+        Ok(caught) => look(path, overrides, questions, *trials, &caught, &mut report),
+        Err(why) => report.say(Line::fail("process", format!("cannot hold signals back: {why}"))),
+    }
     let worst = report.worst();
     drop(report);
     output.end();
     if worst == Verdict::Fail { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-fn look(path: &Path, overrides: &Overrides, questions: &Questions, report: &mut Report<'_>) {
+fn look(
+    path: &Path,
+    overrides: &Overrides,
+    questions: &Questions,
+    trials: Trials,
+    caught: &Caught,
+    report: &mut Report<'_>,
+) {
     let judged = match config::read(path, overrides) {
         Ok(judged) => judged,
         Err(error) => return report.say(Line::fail("configuration", error)),
     };
     configuration(&judged, report);
     let config = &judged.config;
-    let visit = Visit::prepare(questions, &config.access);
-    for (subject, judged) in [
-        ("log", (!judged.is_faulty("daemon.log-target")).then(|| places::log(&config.log.target))),
-        ("pid-file", config.daemon.pid_file.as_deref().map(places::pid_file)),
-    ] {
-        match judged {
-            Some(Ok(())) => report.say(Line::ok(subject, "can be written")),
-            Some(Err(why)) => report.say(Line::fail(subject, why)),
-            None => {}
+    let visit = match Visit::prepare(questions, &config.access) {
+        Ok(visit) => Some(visit),
+        Err(error) => {
+            report.say(Line::fail("secrets", error));
+            None
         }
-    }
-    if !become_user(config, report) || judged.is_faulty(keys::LIB_PATH.path) {
-        return;
-    }
-    if let Some(directory) = &config.bridge.public_keys {
-        public_keys(directory, report);
-    }
-    let visit = match visit {
-        Ok(visit) => visit,
-        Err(error) => return report.say(Line::fail("secrets", error)),
     };
-    match Module::load(&config.pkcs11.lib_path) {
-        Ok(module) => {
-            module::describe(module.info(), report);
-            let tokens = Tokens::new(module, &config.pkcs11);
-            tokens::look(&tokens, &visit, report);
-        }
-        Err(error) => report.say(Line::fail("module", error)),
+    as_root(&judged, report);
+    let mut inside = Inside { judged: &judged, visit, trials, by_root: made_by_root(config) };
+    let mut outcome = Outcome::default();
+    let went_well = fence::run(caught, report, &mut outcome, |outlet, report| inside.look(outlet, report));
+    if let (Some(pin), Some(visit)) = (outcome.pin.take(), &mut inside.visit) {
+        visit.remember(pin);
+    }
+    tidy(&inside, caught, &mut outcome, report);
+    // In a process of its own, and last: no other thing is so often fatal.
+    if trials.data_objects && went_well && outcome.entered {
+        fence::run(caught, report, &mut outcome, |outlet, report| inside.try_data_objects(outlet, report));
+        tidy(&inside, caught, &mut outcome, report);
     }
 }
 
@@ -86,31 +87,56 @@ fn configuration(judged: &Judged, report: &mut Report<'_>) {
     }
 }
 
-fn public_keys(directory: &Path, report: &mut Report<'_>) {
-    match PublicKeys::load(directory) {
-        Ok((keys, odd)) => {
-            for why in odd {
-                report.say(Line::warn("public keys", why).hint("the bridge goes on without this file"));
-            }
-            report.say(Line::ok("public keys", format!("{} in {}", keys.len(), directory.display())));
+/// What the bridge does before it becomes another user.
+fn as_root(judged: &Judged, report: &mut Report<'_>) {
+    let config = &judged.config;
+    // An unsound target would be judged as if it were another.
+    let log = (!judged.is_faulty("daemon.log-target")).then(|| places::log(&config.log.target));
+    let pid_file = config.daemon.pid_file.as_deref().map(places::pid_file);
+    for (subject, judged) in [("log", log), ("pid-file", pid_file)] {
+        match judged {
+            Some(Ok(())) => report.say(Line::ok(subject, "can be written")),
+            Some(Err(why)) => report.say(Line::fail(subject, why)),
+            None => {}
         }
-        Err(why) => report.say(Line::fail("public keys", why)),
+    }
+    if !judged.is_faulty("server.addr") {
+        port::look(&config.server, report);
+    }
+    if config.tls.identity.is_some() && certificate::is_sound(judged) {
+        certificate::look(config, false, report);
     }
 }
 
-fn become_user(config: &Config, report: &mut Report<'_>) -> bool {
-    match console::become_user(config) {
-        Ok(()) if config.daemon.identity.is_none() && sys::is_root() => report.say(
-            Line::warn("user", "this is root, and nobody else to become is configured")
-                .hint("daemon.identity or --user names whom the bridge becomes"),
-        ),
-        Ok(()) => {}
-        Err(why) => {
-            report.say(Line::fail("user", why));
-            return false;
-        }
+/// Whether root makes the state directory, for the user that the bridge becomes.
+fn made_by_root(config: &Config) -> bool {
+    sys::is_root() && config.daemon.identity.is_some() && places::can_be_made_here(&config.state_dir)
+}
+
+/// Destroys what is left of what was made, or says what it is.
+fn tidy(inside: &Inside<'_>, caught: &Caught, outcome: &mut Outcome, report: &mut Report<'_>) {
+    if outcome.left.is_empty() {
+        return;
     }
-    true
+    let left = outcome.left.clone();
+    fence::run(caught, report, outcome, |outlet, _| inside.destroy(&left, outlet));
+    for made in &outcome.left {
+        let what = match made {
+            Made::DataObject(label) => format!("the data object labelled {label}"),
+            Made::Key(half, id) => {
+                let id: String = id.iter().map(|byte| format!("{byte:02X}")).collect();
+                format!("the {} with the CKA_ID {id}", half.class())
+            }
+        };
+        report.say(
+            Line::fail("left over", format!("{what} may still be on the token"))
+                .hint("look for it with the vendor's tool, and destroy it: it is of no use"),
+        );
+    }
+    if outcome.left.is_empty() {
+        report.say(Line::ok("left over", "what had been made was destroyed"));
+    }
+    outcome.left.clear();
 }
 
 /// Standard output: lines, or an array of JSON with a line for each element.
@@ -140,6 +166,6 @@ impl Output {
     /// A reader that has gone away is no reason to leave the work half done.
     fn write(&mut self, text: &str) {
         let mut out = io::stdout().lock();
-        self.broken |= self.broken || out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err();
+        self.broken = self.broken || out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err();
     }
 }

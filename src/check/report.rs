@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 
+use super::vendor::{Topic, Vendor};
 use crate::json::Value;
 
 /// How a thing was found, from good to bad.
@@ -17,6 +18,24 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// A number for it.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Warn => 1,
+            Self::Fail => 2,
+        }
+    }
+
+    /// The one that has the number.
+    pub fn of(code: u8) -> Self {
+        match code {
+            0 => Self::Ok,
+            1 => Self::Warn,
+            _ => Self::Fail,
+        }
+    }
+
     fn word(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -60,6 +79,22 @@ impl Line {
     /// The thing is in the way.
     pub fn fail(subject: impl Into<String>, text: impl ToString) -> Self {
         Self::new(Verdict::Fail, subject, text)
+    }
+
+    /// The same, but not in the way.
+    #[must_use]
+    pub fn but_warn(mut self) -> Self {
+        self.verdict = self.verdict.min(Verdict::Warn);
+        self
+    }
+
+    /// With what a vendor's product wants done, where that is known, in place of a hint that was there.
+    #[must_use]
+    pub fn advice(self, vendor: Option<&Vendor>, topic: Topic) -> Self {
+        match vendor.and_then(|vendor| vendor.hint(topic)) {
+            Some(hint) => self.hint(hint),
+            None => self,
+        }
     }
 
     /// With what is to be done, in place of a hint that was there.
@@ -112,6 +147,11 @@ impl<'o> Report<'o> {
     /// Each line goes to `out`, as text or as a JSON object.
     pub fn new(json: bool, out: impl FnMut(Verdict, String) + 'o) -> Self {
         Self { json, worst: Verdict::Ok, out: Box::new(out) }
+    }
+
+    /// Whether lines are JSON.
+    pub fn is_json(&self) -> bool {
+        self.json
     }
 
     /// Says one thing.

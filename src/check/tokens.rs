@@ -1,39 +1,76 @@
-//! The tokens that are there, and which of them the check is for.
+//! The slots and tokens that are there, and the one that the rest of the check is for.
 #![forbid(unsafe_code)]
 
+use super::fence::Outlet;
+use super::inside::Patience;
 use super::report::{Line, Report};
-use crate::console::{Choice, Visit};
-use crate::pkcs11::{TokenInfo, Tokens};
+use super::vendor::{Topic, Vendor};
+use crate::console::{Choice, Unclear, Visit};
+use crate::pkcs11::{Settings, SlotInfo, TokenInfo, Tokens};
 
-/// Lists the tokens; the one that the rest of the check is for.
-pub fn look(tokens: &Tokens, visit: &Visit, report: &mut Report<'_>) -> Option<Choice> {
-    let present = match tokens.present() {
-        Ok(present) => present,
+/// Lists slots and tokens; the one that was asked for, or is the only one.
+pub fn look(
+    tokens: &Tokens,
+    visit: &Visit,
+    vendor: Option<&Vendor>,
+    patience: Patience,
+    outlet: Outlet<'_>,
+    report: &mut Report<'_>,
+) -> Option<Choice> {
+    outlet.calling("C_GetSlotList or C_GetTokenInfo", patience.call());
+    let slots = match tokens.slots() {
+        Ok(slots) => slots,
         Err(error) => {
-            report.say(Line::fail("slots", error));
+            report.say(Line::fail("slots", error).advice(vendor, Topic::NoToken));
             return None;
         }
     };
-    present.iter().for_each(|token| report.say(describe(token)));
+    let with_token = slots.iter().filter(|slot| slot.token.is_some()).count();
+    let text = format!("{} there, {with_token} with a token", slots.len());
+    report.say(Line::ok("slots", text).with("slots", slots.len()).with("tokens", with_token));
+    slots.iter().filter_map(of_slot).for_each(|line| report.say(line));
+    let present: Vec<_> = slots.into_iter().filter_map(|slot| slot.token?.ok()).collect();
     match visit.choose(&present) {
         Ok(choice) => Some(choice),
         Err(unclear) => {
-            report.say(Line::fail("token", unclear));
+            let line = Line::fail("token", &unclear);
+            report.say(if unclear == Unclear::None { line.advice(vendor, Topic::NoToken) } else { line });
             None
         }
     }
 }
 
-fn describe(token: &TokenInfo) -> Line {
+/// Who made a token, if it is known better than who made the module.
+pub fn vendor(choice: &Choice, module: Option<&'static Vendor>) -> Option<&'static Vendor> {
+    let of_token = choice.info.as_ref().and_then(|info| Vendor::of([info.model.as_str(), info.manufacturer.as_str()]));
+    module.or(of_token)
+}
+
+fn of_slot(slot: &SlotInfo) -> Option<Line> {
+    let SlotInfo { id, description, token } = slot;
+    match token.as_ref()? {
+        Ok(token) => Some(of_token(token)),
+        Err(error) => Some(
+            Line::warn(format!("slot {id}"), format!("{description}: its token does not describe itself: {error}"))
+                .hint(format!("it can be named by its slot only: {id}"))
+                .with("slot", *id),
+        ),
+    }
+}
+
+fn of_token(token: &TokenInfo) -> Line {
     let subject = format!("token {}", token.name());
     let text = format!(
         "slot {}, serial {}, {} {}, firmware {}",
         token.slot_id, token.serial, token.manufacturer, token.model, token.firmware_version
     );
-    let line = if token.initialized {
-        Line::ok(subject, text)
+    let line = if !token.initialized {
+        Line::ok(subject, format!("{text}, not initialised"))
+    } else if !token.user_pin_initialized && token.login_required {
+        Line::warn(subject, format!("{text}, its user PIN is not set"))
+            .hint("pkcs11-tool --login-type so --init-pin sets it")
     } else {
-        Line::warn(subject, format!("{text}, not initialised"))
+        Line::ok(subject, text)
     };
     line.with("slot", token.slot_id)
         .with("label", token.label.as_str())
@@ -42,4 +79,53 @@ fn describe(token: &TokenInfo) -> Line {
         .with("model", token.model.as_str())
         .with("firmware-version", token.firmware_version.as_str())
         .with("initialized", token.initialized)
+        .with("user-pin-initialized", token.user_pin_initialized)
+}
+
+/// What the chosen token says of itself beside its name.
+pub fn describe(choice: &Choice, settings: &Settings, report: &mut Report<'_>) {
+    let Some(token) = &choice.info else { return };
+    let flags = [
+        (token.login_required, "login required"),
+        (token.protected_authentication_path, "PIN typed at the token"),
+        (token.write_protected, "write-protected"),
+        (token.rng, "random numbers"),
+        (token.user_pin_count_low, "wrong PINs were tried"),
+        (token.user_pin_final_try, "one more wrong PIN locks it"),
+        (token.user_pin_locked, "PIN locked"),
+    ];
+    let flags: Vec<&str> = flags.iter().filter(|(is_set, _)| *is_set).map(|(_, word)| *word).collect();
+    let text = if flags.is_empty() { "none".to_owned() } else { flags.join(", ") };
+    report.say(if token.write_protected {
+        Line::warn("flags", text).hint("keys on it can be used, but not made, renamed or destroyed")
+    } else {
+        Line::ok("flags", text).with("flags", flags)
+    });
+    sessions(token, settings, report);
+    if token.free_public_memory.is_some() || token.free_private_memory.is_some() {
+        let bytes = |bytes: Option<u64>| bytes.map_or_else(|| "unknown".to_owned(), |bytes| format!("{bytes} bytes"));
+        let (public, private) = (token.free_public_memory, token.free_private_memory);
+        let text = format!("free for public objects {}, for private ones {}", bytes(public), bytes(private));
+        let line =
+            if public == Some(0) || private == Some(0) { Line::warn("memory", text) } else { Line::ok("memory", text) };
+        report.say(line.with("free-public", public).with("free-private", private));
+    }
+}
+
+fn sessions(token: &TokenInfo, settings: &Settings, report: &mut Report<'_>) {
+    // The bridge's sessions are read/write ones, which count in both.
+    let limit = [token.max_sessions, token.max_rw_sessions].into_iter().flatten().min();
+    let ours = settings.max_sessions;
+    let line = match limit {
+        None => Line::ok("sessions", format!("the token names no limit; the bridge opens up to {ours}")),
+        // One keeps the login, and serves only where there is no other.
+        Some(most @ 0..=2) => {
+            Line::warn("sessions", format!("the token allows {most}: one request is served at a time"))
+        }
+        Some(most) if most < u64::from(ours) => {
+            Line::ok("sessions", format!("the token allows {most}, which the bridge keeps to"))
+        }
+        Some(most) => Line::ok("sessions", format!("the token allows {most}; the bridge opens up to {ours}")),
+    };
+    report.say(line.with("token", limit).with("bridge", ours));
 }

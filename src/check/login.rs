@@ -1,0 +1,107 @@
+//! The login: never where a wrong PIN would lock the token.
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+
+use super::fence::Outlet;
+use super::inside::Inside;
+use super::report::{Line, Report};
+use super::vendor::{Topic, Vendor};
+use crate::console::{Choice, Denied, Visit, Way};
+use crate::pkcs11::{Refusal, Token, TokenInfo, Tokens};
+
+const SUBJECT: &str = "login";
+
+/// Opens a session, and logs in if that can do no harm.
+pub fn look(
+    tokens: &Tokens,
+    visit: &Visit,
+    choice: &Choice,
+    vendor: Option<&Vendor>,
+    inside: &Inside<'_>,
+    outlet: Outlet<'_>,
+    report: &mut Report<'_>,
+) -> Option<Arc<Token>> {
+    let (patience, _) = inside.limits();
+    if let Some(info) = &choice.info {
+        outlet.calling("C_OpenSession", patience.call());
+        if let Err(error) = tokens.try_session(info.slot_id) {
+            report.say(Line::fail("session", error).advice(vendor, Topic::Session));
+            return None;
+        }
+        if let Some(line) = forbids(info, inside.trials.low_pin) {
+            report.say(line);
+            return None;
+        }
+    }
+    // For as long as it takes to type it.
+    outlet.calling("", None);
+    let way = match visit.way_into(choice) {
+        Ok(way) => way,
+        Err(denied) => {
+            let line = Line::fail(SUBJECT, format!("not tried: {denied}"));
+            // To look at what can be seen without it is a check too.
+            let asked = inside.trials.sign || inside.trials.data_objects;
+            report.say(if asked { line } else { line.but_warn() });
+            return None;
+        }
+    };
+    outlet.calling("C_Login", patience.call());
+    match way.enter(tokens, choice) {
+        Ok(token) => {
+            outlet.entered(if let Way::Asked(pin) = &way { Some(pin) } else { None });
+            report.say(Line::ok(SUBJECT, format!("done {}", words(&way))).with("pin", source(&way)));
+            Some(token)
+        }
+        Err(denied) => {
+            report.say(refused(&denied, &way, vendor));
+            None
+        }
+    }
+}
+
+/// Why no login is tried.
+fn forbids(info: &TokenInfo, low_pin: bool) -> Option<Line> {
+    if info.user_pin_locked {
+        return Some(Line::fail(SUBJECT, format!("not tried: {}", Refusal::PinLocked)));
+    }
+    if info.user_pin_final_try {
+        return Some(Line::fail(SUBJECT, format!("not tried: {}", Refusal::FinalTry)));
+    }
+    if info.user_pin_count_low && !low_pin {
+        return Some(
+            Line::warn(
+                SUBJECT,
+                "not tried: wrong PINs were tried since the last right one, and another may lock the token",
+            )
+            .hint("where you are sure of the PIN, --try-low-pin logs in"),
+        );
+    }
+    None
+}
+
+fn refused(denied: &Denied, way: &Way, vendor: Option<&Vendor>) -> Line {
+    let line = Line::fail(SUBJECT, format!("{}: {denied}", words(way))).with("pin", source(way));
+    match denied {
+        Denied::Refused(Refusal::PinLocked | Refusal::FinalTry | Refusal::AmbiguousToken) => line,
+        _ => line.advice(vendor, Topic::Login),
+    }
+}
+
+fn words(way: &Way) -> &'static str {
+    match way {
+        Way::Asked(_) => "with the PIN typed",
+        Way::Kept(_) => "with the PIN of the configuration",
+        Way::Named(_) => "with the PIN of --pin-file",
+        Way::Open => "without a PIN, as configured",
+    }
+}
+
+fn source(way: &Way) -> &'static str {
+    match way {
+        Way::Asked(_) => "typed",
+        Way::Kept(_) => "configuration",
+        Way::Named(_) => "pin-file",
+        Way::Open => "none",
+    }
+}
