@@ -16,8 +16,12 @@ use crate::sys::{self, May};
 pub fn look(config: &Config, report: &mut Report<'_>) {
     let name = sys::user_name(sys::effective_user());
     report.say(if sys::is_root() {
-        Line::warn("user", "the bridge runs as root, and so does the module")
-            .hint("daemon.identity or --user names whom it becomes")
+        // Whom the service unit names is not known here, but there may be one.
+        let hint = match sys::user(env!("CARGO_PKG_NAME")) {
+            Ok(Some(_)) => concat!("to see what the service meets, say --user ", env!("CARGO_PKG_NAME")),
+            _ => "daemon.identity or --user names whom it becomes",
+        };
+        Line::warn("user", "this is root, and so would the module be").hint(hint)
     } else {
         Line::ok("user", &name).with("name", name.as_str())
     });

@@ -85,7 +85,7 @@ impl Obstacle {
         };
         // Root's own group is not one to be put into.
         let hint = if mode & needed == needed && *gid != 0 {
-            format!("the group {group} may: usermod -a -G {group} {user}, then start the bridge anew")
+            format!("the group {group} may: usermod -a -G {group} {user}, or SupplementaryGroups={group} in the unit")
         } else {
             match vendor.and_then(|vendor| vendor.hint(Topic::Rights)) {
                 Some(hint) => hint,

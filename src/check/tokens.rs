@@ -59,18 +59,19 @@ fn of_slot(slot: &SlotInfo) -> Option<Line> {
 }
 
 fn of_token(token: &TokenInfo) -> Line {
-    let subject = format!("token {}", token.name());
-    let text = format!(
-        "slot {}, serial {}, {} {}, firmware {}",
-        token.slot_id, token.serial, token.manufacturer, token.model, token.firmware_version
-    );
+    let (slot, serial) = (format!("slot {}", token.slot_id), format!("serial {}", token.serial));
+    let kind = format!("{} {}", token.manufacturer, token.model);
+    let firmware = format!("firmware {}", token.firmware_version);
     let line = if !token.initialized {
-        Line::ok(subject, format!("{text}, not initialised"))
-    } else if !token.user_pin_initialized && token.login_required {
-        Line::warn(subject, format!("{text}, its user PIN is not set"))
-            .hint("pkcs11-tool --login-type so --init-pin sets it")
+        Line::ok(format!("token in {slot}"), [kind, firmware, "not initialised".to_owned()].join(", "))
     } else {
-        Line::ok(subject, text)
+        let (subject, text) = (format!("token {}", token.name()), [slot, serial, kind, firmware].join(", "));
+        if !token.user_pin_initialized && token.login_required {
+            let hint = "pkcs11-tool --login --login-type so --init-pin sets it";
+            Line::warn(subject, format!("{text}, its user PIN is not set")).hint(hint)
+        } else {
+            Line::ok(subject, text)
+        }
     };
     line.with("slot", token.slot_id)
         .with("label", token.label.as_str())

@@ -1,0 +1,220 @@
+//! A set-up that is good, or that wants no more than to be told something.
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+
+use super::place::{Place, Said};
+use super::support::bridge::Options;
+use super::support::{Bridge, Token};
+
+/// What python3 makes of a JSON text, an element of the array a line; it fails if it is none.
+fn read_json(text: &str) -> Vec<String> {
+    let script =
+        "import json, sys\nfor line in json.load(sys.stdin): print(line['result'], line['subject'], sorted(line))";
+    let mut python = Command::new("python3");
+    let mut child =
+        python.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("python3 (make deps)");
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{text}");
+    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn without_a_pin_it_says_what_can_be_seen_without_one() {
+    let place = Place::new();
+    let said = place.check(&[]);
+    said.line("ok    module: SoftHSM, Implementation of PKCS11, version 2.");
+    said.line("ok    token 'signer 5117': slot ");
+    said.line("ok    mechanism RSA: made by CKM_RSA_PKCS_KEY_PAIR_GEN (");
+    assert!(said.line("warn  login: not tried: the PIN is not known").contains("hint: --pin-file names a file"));
+    said.went_well();
+    assert!(!place.path("state").exists());
+}
+
+#[test]
+fn makes_signs_renames_and_destroys_a_key_of_each_algorithm() {
+    let place = Place::new();
+    let said = place.check_in(&["--sign"]);
+    said.went_well();
+    said.line("ok    login: done with the PIN of --pin-file");
+    for name in ["RSA-2048", "P-256", "P-384", "Ed25519"] {
+        let line = said.line(&format!("ok    sign {name}: made in "));
+        for part in ["; public key read; ", ", verified", "; renamed in ", "; destroyed in "] {
+            assert!(line.contains(part), "{part}: {line}");
+        }
+        assert!(!line.contains("verified by the token"), "{line}");
+    }
+    let rates = said.line("ok    signatures: P-256 per second and sessions: ");
+    assert!(rates.contains(" with 1, ") && rates.contains(" with 8, "), "{rates}");
+    place.assert_empty();
+}
+
+#[test]
+fn touches_data_objects_only_when_told_to() {
+    let place = Place::new();
+    place.check_in(&["--sign"]).lacks("ok    data objects");
+    let said = place.check_in(&["--data-objects"]);
+    said.line("ok    data objects: private ones: made, read, replaced by a new one, destroyed");
+    said.went_well();
+    assert!(!place.token.pkcs11_tool(&["--list-objects", "--type", "data"]).contains("bridge-check"));
+}
+
+#[test]
+fn says_the_same_in_json() {
+    let place = Place::new();
+    let said = place.check_in(&["--json", "--sign"]);
+    let lines = read_json(&said.text);
+    assert_eq!(said.code, Some(0));
+    for beginning in ["ok token 'signer 5117' ", "ok sign P-256 ", "ok signatures "] {
+        assert!(lines.iter().any(|line| line.starts_with(beginning)), "{beginning}: {lines:?}");
+    }
+    assert!(lines.iter().all(|line| line.ends_with("['hint', 'result', 'subject', 'text', 'values']")), "{lines:?}");
+    let missing = Command::new(super::support::program()).args(["check", "--json", "-c", "/nonexistent"]).output();
+    let said = Said::of(missing.unwrap());
+    assert_eq!((read_json(&said.text).len(), said.code), (1, Some(1)));
+}
+
+#[test]
+fn wants_to_be_told_which_of_several_tokens() {
+    let place = Place::new();
+    place.token.add("other", "another-pin");
+    let said = place.check(&[]);
+    assert_eq!(said.code, Some(1));
+    assert!(said.line("FAIL  token: there are several tokens").contains("hint: --token says which"));
+    place.check(&["--token", "other"]).went_well();
+    place.check(&["--token", "third"]).line("FAIL  token: there is no token 'third'");
+}
+
+#[test]
+fn takes_the_pin_that_the_configuration_names() {
+    let place = Place::new();
+    let more = format!("[[token]]\nname = 'signer 5117'\npin-file = {:?}", place.path("pin"));
+    place.configure(&Token::module(), "", &more);
+    let said = place.check(&[]);
+    said.line("ok    login: done with the PIN of the configuration");
+    said.went_well();
+}
+
+/// Runs it at a terminal at which `typed` is typed.
+fn at_a_terminal(place: &Place, typed: &str) -> Said {
+    let check = place.command(&["--data-objects"]);
+    let words: Vec<_> = std::iter::once(check.get_program()).chain(check.get_args()).collect();
+    let line: Vec<_> = words.iter().map(|word| format!("'{}'", word.to_str().unwrap())).collect();
+    let mut script = place.prepared("script", &[]);
+    script = {
+        let mut plain = Command::new("script");
+        plain.args(["--quiet", "--return", "--command", &line.join(" "), "/dev/null"]);
+        plain.envs(script.get_envs().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))));
+        plain
+    };
+    let mut child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script (make deps)");
+    let mut stdin = child.stdin.take().unwrap();
+    let mut said = String::new();
+    let mut stdout = child.stdout.take().unwrap();
+    let mut byte = [0];
+    // Typed before the question it would be thrown away.
+    while !said.ends_with("PIN of the token 'signer 5117': ") {
+        assert_ne!(std::io::Read::read(&mut stdout, &mut byte).unwrap(), 0, "{said}");
+        said.push(char::from(byte[0]));
+    }
+    stdin.write_all(typed.as_bytes()).unwrap();
+    std::io::Read::read_to_string(&mut stdout, &mut said).unwrap();
+    Said { code: child.wait().unwrap().code(), text: said.replace("\r\n", "\n") }
+}
+
+#[test]
+fn asks_for_the_pin_at_the_terminal_once_and_does_not_show_it() {
+    let place = Place::new();
+    let said = at_a_terminal(&place, &format!("{}\n", place.token.pin));
+    said.line("ok    login: done with the PIN typed");
+    said.line("ok    data objects: ");
+    said.went_well();
+    assert!(!said.text.contains(&place.token.pin), "{}", said.text);
+    assert_eq!(said.text.matches("PIN of the token").count(), 1);
+}
+
+#[test]
+fn an_interrupted_question_for_the_pin_ends_it() {
+    let place = Place::new();
+    // The key that interrupts, as the terminal reads it.
+    let said = at_a_terminal(&place, "half a p\u{3}");
+    said.line("FAIL  process: interrupted by signal 2");
+    assert_eq!(said.code, Some(1));
+    assert!(!said.text.contains("half a p"), "{}", said.text);
+}
+
+#[test]
+fn tells_a_port_that_the_running_bridge_has_from_one_that_another_program_has() {
+    let place = Place::new();
+    let bridge = Bridge::start_with(&place.token, Options::default());
+    let config = std::fs::read_to_string(place.path("config.toml")).unwrap();
+    let listen_at = |address: String| {
+        place.directory.file("config.toml", config.replace("127.0.0.1:0", &address));
+        place.check(&[])
+    };
+    let said = listen_at(bridge.address.to_string());
+    said.line(&format!(
+        "ok    port: {} is used by the running bridge, process {} of user ",
+        bridge.address,
+        bridge.pid()
+    ));
+    said.went_well();
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let said = listen_at(other.local_addr().unwrap().to_string());
+    let line = said.line(&format!("FAIL  port: {} is used by check-", other.local_addr().unwrap()));
+    assert!(
+        line.contains(&format!(", process {} of user ", std::process::id())) && line.contains("\n      hint: "),
+        "{line}"
+    );
+    assert_eq!(said.code, Some(1));
+    // No interface has the address.
+    let said = listen_at("192.0.2.1:5696".to_owned());
+    said.line("FAIL  port: cannot listen on 192.0.2.1:5696: ");
+}
+
+#[test]
+fn looks_at_the_certificate() {
+    let place = Place::new();
+    let (certificate, key) = (place.path("cert.pem"), place.path("key.pem"));
+    let make = |curve: &str, days: &str| {
+        let curve = format!("ec_paramgen_curve:{curve}");
+        let made = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "ec", "-nodes", "-subj", "/CN=x", "-pkeyopt", &curve, "-days", days])
+            .args([
+                "-addext",
+                "basicConstraints=critical,CA:FALSE",
+                "-addext",
+                "subjectAltName=DNS:hsm.example,IP:192.0.2.7",
+            ])
+            .arg("-out")
+            .arg(&certificate)
+            .arg("-keyout")
+            .arg(&key)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    };
+    place.configure(
+        &Token::module(),
+        "",
+        &format!("[server.identity]\ncert-path = {certificate:?}\nkey-path = {key:?}"),
+    );
+    make("P-256", "400");
+    let said = place.check(&[]);
+    said.line(&format!(
+        "ok    certificate: {}, ECDSA P-256 key, for DNS:hsm.example, IP:192.0.2.7, expires in ",
+        certificate.display()
+    ));
+    said.lacks("warn  certificate");
+    make("P-384", "5");
+    let said = place.check(&[]);
+    said.line("warn  certificate: it expires in ");
+    said.line("warn  certificate: its key is ECDSA P-384");
+    said.went_well();
+    std::fs::remove_file(&key).unwrap();
+    let said = place.check(&[]);
+    said.line("FAIL  certificate: server.identity.key-path: cannot read ");
+    assert_eq!(said.code, Some(1));
+}

@@ -1,0 +1,61 @@
+//! What it prints for each module at hand, held against what is kept.
+
+use std::path::Path;
+use std::{env, fs};
+
+use super::place::Place;
+use super::support::Token;
+
+/// The name of the file that is kept of the module.
+const NAME: &str = "softhsm";
+
+#[test]
+fn prints_for_this_module_what_is_kept() {
+    let place = Place::new();
+    let said = place.check_in(&["--sign", "--data-objects"]);
+    let found = plain(&said.text, &place);
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/check/{NAME}.txt"));
+    if env::var_os("CHECK_OUTPUT").is_some_and(|what| what == "keep") {
+        fs::write(&kept, &found).unwrap();
+    }
+    let kept = fs::read_to_string(&kept).unwrap_or_default();
+    assert_eq!(found, kept, "meant to be so? see the head of tests/check/main.rs");
+}
+
+/// Without what differs from run to run and from machine to machine: places, users, numbers of slots, serials, versions, times and rates.
+fn plain(text: &str, place: &Place) -> String {
+    let text = text.replace(place.token.conf().parent().unwrap().to_str().unwrap(), "TOKENS");
+    let text = text.replace(place.directory.path().to_str().unwrap(), "HERE");
+    let text = text.replace(Token::module().to_str().unwrap(), "MODULE");
+    let mut lines: Vec<String> = Vec::new();
+    let mut after_user = false;
+    for line in text.lines() {
+        let is_user = line.contains("  user: ");
+        let is_its_hint = after_user && line.starts_with("      hint: ");
+        after_user = is_user;
+        if !is_user && !is_its_hint {
+            lines.push(words(line));
+        }
+    }
+    lines.join("\n") + "\n"
+}
+
+fn words(line: &str) -> String {
+    let is_number = |word: &str| word.starts_with(|c: char| c.is_ascii_digit());
+    let mut words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+    for index in 1..words.len() {
+        let (before, rest) = words.split_at_mut(index);
+        let (last, word) = (before[index - 1].as_str(), &mut rest[0]);
+        let end = if word.ends_with([',', ';', ':']) { &word[word.len() - 1..] } else { "" }.to_owned();
+        match last {
+            "slot" | "serial" | "version" | "firmware" if last == "serial" || is_number(word) => {
+                *word = format!("N{end}")
+            }
+            _ => {}
+        }
+        if matches!(word.trim_end_matches([',', ';']), "ms" | "with" | "listed" | "there") && is_number(last) {
+            before[index - 1] = "N".to_owned();
+        }
+    }
+    words.join(" ")
+}

@@ -1,0 +1,125 @@
+//! A token, a configuration for it, and the command run on them.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use super::support::scratch::Scratch;
+use super::support::{self, Faulty, Token};
+
+/// A token, and a directory of the test's own with a configuration file and one with the PIN.
+pub struct Place {
+    pub token: Token,
+    pub directory: Scratch,
+    environment: Vec<(&'static str, PathBuf)>,
+}
+
+/// What a run came to.
+pub struct Said {
+    pub code: Option<i32>,
+    pub text: String,
+}
+
+impl Place {
+    pub fn new() -> Place {
+        let place = Place { token: Token::create(), directory: Scratch::new("check"), environment: Vec::new() };
+        place.configure(&Token::module(), "", "");
+        place.write_pin(&place.token.pin);
+        place
+    }
+
+    /// With the module that misbehaves as `faulty` has it play, and calls that may take so many seconds.
+    pub fn with(faulty: &Faulty, seconds: u32) -> Place {
+        let options = faulty.options();
+        let place = Place { environment: options.environment, ..Place::new() };
+        // Of two sessions one keeps the login, so that signatures are counted once only, with the other.
+        place.configure(&options.module.unwrap(), &format!("call-timeout = {seconds}\nmax-sessions = 2"), "");
+        place
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Writes a sound configuration with more in `[pkcs11]`, and more tables or more of `[daemon]` at its end.
+    pub fn configure(&self, module: &Path, pkcs11: &str, more: &str) {
+        let text = format!(
+            "version = 'v1'\n[server]\naddr = '127.0.0.1:0'\n[pkcs11]\nlib-path = {module:?}\n{pkcs11}\n\
+             [daemon]\nstate-dir = {:?}\n{more}\n",
+            self.path("state")
+        );
+        self.directory.file("config.toml", text);
+    }
+
+    pub fn write_pin(&self, pin: &str) {
+        let path = self.directory.file("pin", pin);
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    pub fn command(&self, args: &[&str]) -> Command {
+        self.prepared(support::program(), &[&["check"], args].concat())
+    }
+
+    pub fn prepared(&self, program: impl AsRef<std::ffi::OsStr>, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command.args(args).arg("--config").arg(self.path("config.toml"));
+        command.env("SOFTHSM2_CONF", self.token.conf()).envs(self.environment.iter().cloned()).stdin(Stdio::null());
+        for name in ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "STATE_DIRECTORY", "JOURNAL_STREAM"] {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    /// Runs it. It may print to standard output only.
+    pub fn check(&self, args: &[&str]) -> Said {
+        let Output { status, stdout, stderr } = self.command(args).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&stderr), "");
+        Said { code: status.code(), text: String::from_utf8(stdout).unwrap() }
+    }
+
+    /// The same with the PIN.
+    pub fn check_in(&self, args: &[&str]) -> Said {
+        let pin = self.path("pin");
+        self.check(&[args, &["--pin-file", pin.to_str().unwrap()]].concat())
+    }
+
+    /// Starts it, with the PIN.
+    pub fn start_in(&self, args: &[&str]) -> Child {
+        let pin = self.path("pin");
+        let mut command = self.command(&[args, &["--pin-file", pin.to_str().unwrap()]].concat());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    pub fn assert_empty(&self) {
+        assert_eq!(self.token.objects(), [""; 0]);
+    }
+}
+
+impl Said {
+    pub fn of(output: Output) -> Said {
+        Said { code: output.status.code(), text: String::from_utf8(output.stdout).unwrap() }
+    }
+
+    /// Asserts a line that begins so, and returns it with the hint under it.
+    #[track_caller]
+    pub fn line(&self, beginning: &str) -> String {
+        let mut lines = self.text.lines().skip_while(|line| !line.starts_with(beginning));
+        let line = lines.next().unwrap_or_else(|| panic!("no line begins with {beginning:?}:\n{}", self.text));
+        let hint = lines.next().filter(|next| next.starts_with("      hint: "));
+        hint.map_or_else(|| line.to_owned(), |hint| format!("{line}\n{hint}"))
+    }
+
+    /// Asserts that there is no such line.
+    #[track_caller]
+    pub fn lacks(&self, beginning: &str) {
+        assert!(!self.text.lines().any(|line| line.starts_with(beginning)), "{}", self.text);
+    }
+
+    /// Asserts that nothing failed.
+    #[track_caller]
+    pub fn went_well(&self) {
+        self.lacks("FAIL");
+        assert_eq!(self.code, Some(0), "{}", self.text);
+    }
+}
