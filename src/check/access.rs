@@ -86,7 +86,7 @@ pub fn of_module(path: &Path, vendor: Option<&Vendor>, report: &mut Report<'_>) 
     for place in vendor.places {
         let Some((path, _)) = place.here() else { continue };
         let can_be_read = of_place(place, &path, vendor, report);
-        if can_be_read && path.file_name().is_some_and(|name| name == "softhsm2.conf") {
+        if can_be_read && vendor.name == "SoftHSM" {
             for directory in token_directories(&path) {
                 let is_open = tell(&rights::walk(&directory, May::Fill), &directory, Some(vendor), report);
                 if is_open {

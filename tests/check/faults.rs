@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use super::place::{Place, Said};
+use super::place::{Place, Said, is_not_softhsm};
 use super::support::{Faulty, until};
 
 /// Long enough for a call on a busy machine, and waited for in full where one hangs.
@@ -19,6 +19,9 @@ fn play(faulty: &Faulty, control: &str) {
 
 #[test]
 fn a_wrong_pin_is_tried_once_and_the_hint_is_the_vendors() {
+    if is_not_softhsm() {
+        return;
+    }
     let faulty = Faulty::new();
     let place = Place::with(&faulty, SECONDS);
     place.write_pin("wrong");
@@ -30,6 +33,9 @@ fn a_wrong_pin_is_tried_once_and_the_hint_is_the_vendors() {
 
 #[test]
 fn never_logs_in_where_a_wrong_pin_would_lock_the_token() {
+    if is_not_softhsm() {
+        return;
+    }
     let faulty = Faulty::new();
     let place = Place::with(&faulty, SECONDS);
     for (flag, line) in [
@@ -50,6 +56,9 @@ fn never_logs_in_where_a_wrong_pin_would_lock_the_token() {
 
 #[test]
 fn a_login_that_the_token_refuses_is_told_with_its_words() {
+    if is_not_softhsm() {
+        return;
+    }
     let faulty = Faulty::new();
     let place = Place::with(&faulty, SECONDS);
     faulty.play("[[fault]]\nfunction = 'C_Login'\nrv = 'CKR_DEVICE_ERROR'\n");
@@ -62,6 +71,9 @@ fn a_login_that_the_token_refuses_is_told_with_its_words() {
 
 #[test]
 fn a_token_of_one_session_is_tried_with_it() {
+    if is_not_softhsm() {
+        return;
+    }
     let faulty = Faulty::new();
     let place = Place::with(&faulty, SECONDS);
     play(&faulty, "[token]\nmax-sessions = 1\nmax-rw-sessions = 1\n");
@@ -74,6 +86,9 @@ fn a_token_of_one_session_is_tried_with_it() {
 
 #[test]
 fn a_call_that_does_not_return_is_named_and_what_was_made_is_destroyed() {
+    if is_not_softhsm() {
+        return;
+    }
     let faulty = Faulty::new();
     let place = Place::with(&faulty, SECONDS);
     play(&faulty, "[[fault]]\nfunction = 'C_Sign'\nquery = false\nhang = true\n");
@@ -87,6 +102,9 @@ fn a_call_that_does_not_return_is_named_and_what_was_made_is_destroyed() {
 
 #[test]
 fn names_whichever_call_hangs() {
+    if is_not_softhsm() {
+        return;
+    }
     for (call, args, named) in [
         ("C_Initialize", &[][..], "C_Initialize has not returned after 6 s"),
         ("C_GetTokenInfo", &[][..], "C_GetSlotList or C_GetTokenInfo has not"),
@@ -107,6 +125,9 @@ fn names_whichever_call_hangs() {
 
 #[test]
 fn a_module_that_crashes_is_told_of_and_what_was_made_is_destroyed() {
+    if is_not_softhsm() {
+        return;
+    }
     let faulty = Faulty::new();
     let place = Place::with(&faulty, SECONDS);
     play(&faulty, "[[fault]]\nfunction = 'C_Sign'\nquery = false\nskip = 1\nabort = true\n");
@@ -121,6 +142,9 @@ fn a_module_that_crashes_is_told_of_and_what_was_made_is_destroyed() {
 
 #[test]
 fn what_cannot_be_destroyed_is_named() {
+    if is_not_softhsm() {
+        return;
+    }
     let faulty = Faulty::new();
     let place = Place::with(&faulty, SECONDS);
     play(&faulty, "[[fault]]\nfunction = 'C_DestroyObject'\nrv = 'CKR_ACTION_PROHIBITED'\n");
@@ -144,6 +168,9 @@ fn what_cannot_be_destroyed_is_named() {
 
 #[test]
 fn a_wrong_signature_is_found_here_and_not_by_the_token() {
+    if is_not_softhsm() {
+        return;
+    }
     let faulty = Faulty::new();
     let place = Place::with(&faulty, SECONDS);
     faulty.play("[[fault]]\nfunction = 'C_Sign'\nquery = false\ncorrupt = true\n[[fault]]\nfunctions = 'C_Verify*'\nrv = 'CKR_OK'\n");
@@ -156,6 +183,9 @@ fn a_wrong_signature_is_found_here_and_not_by_the_token() {
 
 #[test]
 fn one_algorithm_that_fails_does_not_keep_the_others_from_being_tried() {
+    if is_not_softhsm() {
+        return;
+    }
     let faulty = Faulty::new();
     let place = Place::with(&faulty, SECONDS);
     faulty.play("[[fault]]\nfunction = 'C_GenerateKeyPair'\nmechanism = 'CKM_RSA_PKCS_KEY_PAIR_GEN'\nrv = 'CKR_DEVICE_MEMORY'\n");
@@ -168,6 +198,9 @@ fn one_algorithm_that_fails_does_not_keep_the_others_from_being_tried() {
 
 #[test]
 fn a_curve_that_the_token_does_not_have_is_no_failure() {
+    if is_not_softhsm() {
+        return;
+    }
     let faulty = Faulty::new();
     let place = Place::with(&faulty, SECONDS);
     faulty.play(
@@ -180,6 +213,9 @@ fn a_curve_that_the_token_does_not_have_is_no_failure() {
 
 #[test]
 fn tells_what_a_token_with_few_mechanisms_cannot_do() {
+    if is_not_softhsm() {
+        return;
+    }
     let faulty = Faulty::new();
     let place = Place::with(&faulty, SECONDS);
     faulty.play("[mechanisms]\nonly = ['CKM_RSA_PKCS_KEY_PAIR_GEN', 'CKM_RSA_PKCS']\n");
@@ -199,6 +235,9 @@ fn tells_what_a_token_with_few_mechanisms_cannot_do() {
 
 #[test]
 fn tells_what_a_module_without_some_functions_cannot_do() {
+    if is_not_softhsm() {
+        return;
+    }
     let faulty = Faulty::new();
     let place = Place::with(&faulty, SECONDS);
     play(&faulty, "[module]\nabsent = ['C_SetAttributeValue', 'C_GenerateRandom']\n");
@@ -212,6 +251,9 @@ fn tells_what_a_module_without_some_functions_cannot_do() {
 
 #[test]
 fn a_token_that_is_away_or_absent_is_told_with_what_to_do() {
+    if is_not_softhsm() {
+        return;
+    }
     let faulty = Faulty::new();
     let place = Place::with(&faulty, SECONDS);
     faulty.play("[token]\naway = true\n");
@@ -226,6 +268,9 @@ fn a_token_that_is_away_or_absent_is_told_with_what_to_do() {
 
 #[test]
 fn a_token_without_data_objects_is_told_of_as_such() {
+    if is_not_softhsm() {
+        return;
+    }
     let faulty = Faulty::new();
     let place = Place::with(&faulty, SECONDS);
     faulty.play("[[template]]\nclass = 'CKO_DATA'\nrv = 'CKR_ATTRIBUTE_VALUE_INVALID'\n");
@@ -247,6 +292,9 @@ fn a_token_without_data_objects_is_told_of_as_such() {
 
 #[test]
 fn destroys_what_it_made_when_it_is_interrupted() {
+    if is_not_softhsm() {
+        return;
+    }
     let faulty = Faulty::new();
     let place = Place::with(&faulty, 60);
     play(&faulty, "[[fault]]\nfunction = 'C_Sign'\nquery = false\nhang = true\nnext = 1\n");

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
-use super::place::{Place, Said};
+use super::place::{Place, Said, is_not_softhsm};
 use super::support::bridge::Options;
 use super::support::{Bridge, Token};
 
@@ -23,6 +23,9 @@ fn read_json(text: &str) -> Vec<String> {
 
 #[test]
 fn without_a_pin_it_says_what_can_be_seen_without_one() {
+    if is_not_softhsm() {
+        return;
+    }
     let place = Place::new();
     let said = place.check(&[]);
     said.line("ok    module: SoftHSM, Implementation of PKCS11, version 2.");
@@ -35,6 +38,9 @@ fn without_a_pin_it_says_what_can_be_seen_without_one() {
 
 #[test]
 fn makes_signs_renames_and_destroys_a_key_of_each_algorithm() {
+    if is_not_softhsm() {
+        return;
+    }
     let place = Place::new();
     let said = place.check_in(&["--sign"]);
     said.went_well();
@@ -53,6 +59,9 @@ fn makes_signs_renames_and_destroys_a_key_of_each_algorithm() {
 
 #[test]
 fn touches_data_objects_only_when_told_to() {
+    if is_not_softhsm() {
+        return;
+    }
     let place = Place::new();
     place.check_in(&["--sign"]).lacks("ok    data objects");
     let said = place.check_in(&["--data-objects"]);
@@ -63,6 +72,9 @@ fn touches_data_objects_only_when_told_to() {
 
 #[test]
 fn says_the_same_in_json() {
+    if is_not_softhsm() {
+        return;
+    }
     let place = Place::new();
     let said = place.check_in(&["--json", "--sign"]);
     let lines = read_json(&said.text);
@@ -78,6 +90,9 @@ fn says_the_same_in_json() {
 
 #[test]
 fn wants_to_be_told_which_of_several_tokens() {
+    if is_not_softhsm() {
+        return;
+    }
     let place = Place::new();
     place.token.add("other", "another-pin");
     let said = place.check(&[]);
@@ -89,6 +104,9 @@ fn wants_to_be_told_which_of_several_tokens() {
 
 #[test]
 fn takes_the_pin_that_the_configuration_names() {
+    if is_not_softhsm() {
+        return;
+    }
     let place = Place::new();
     let more = format!("[[token]]\nname = 'signer 5117'\npin-file = {:?}", place.path("pin"));
     place.configure(&Token::module(), "", &more);
@@ -126,6 +144,9 @@ fn at_a_terminal(place: &Place, typed: &str) -> Said {
 
 #[test]
 fn asks_for_the_pin_at_the_terminal_once_and_does_not_show_it() {
+    if is_not_softhsm() {
+        return;
+    }
     let place = Place::new();
     let said = at_a_terminal(&place, &format!("{}\n", place.token.pin));
     said.line("ok    login: done with the PIN typed");
@@ -137,6 +158,9 @@ fn asks_for_the_pin_at_the_terminal_once_and_does_not_show_it() {
 
 #[test]
 fn an_interrupted_question_for_the_pin_ends_it() {
+    if is_not_softhsm() {
+        return;
+    }
     let place = Place::new();
     // The key that interrupts, as the terminal reads it.
     let said = at_a_terminal(&place, "half a p\u{3}");
@@ -147,6 +171,9 @@ fn an_interrupted_question_for_the_pin_ends_it() {
 
 #[test]
 fn tells_a_port_that_the_running_bridge_has_from_one_that_another_program_has() {
+    if is_not_softhsm() {
+        return;
+    }
     let place = Place::new();
     let bridge = Bridge::start_with(&place.token, Options::default());
     let config = std::fs::read_to_string(place.path("config.toml")).unwrap();
@@ -176,6 +203,9 @@ fn tells_a_port_that_the_running_bridge_has_from_one_that_another_program_has() 
 
 #[test]
 fn looks_at_the_certificate() {
+    if is_not_softhsm() {
+        return;
+    }
     let place = Place::new();
     let (certificate, key) = (place.path("cert.pem"), place.path("key.pem"));
     let make = |curve: &str, days: &str| {

@@ -6,15 +6,12 @@ use std::{env, fs};
 use super::place::Place;
 use super::support::Token;
 
-/// The name of the file that is kept of the module.
-const NAME: &str = "softhsm";
-
 #[test]
 fn prints_for_this_module_what_is_kept() {
     let place = Place::new();
     let said = place.check_in(&["--sign", "--data-objects"]);
     let found = plain(&said.text, &place);
-    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/check/{NAME}.txt"));
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/check/{}.txt", place.token.hsm()));
     if env::var_os("CHECK_OUTPUT").is_some_and(|what| what == "keep") {
         fs::write(&kept, &found).unwrap();
     }
@@ -24,7 +21,7 @@ fn prints_for_this_module_what_is_kept() {
 
 /// Without what differs from run to run and from machine to machine: places, users, numbers of slots, serials, versions, times and rates.
 fn plain(text: &str, place: &Place) -> String {
-    let text = text.replace(place.token.conf().parent().unwrap().to_str().unwrap(), "TOKENS");
+    let text = text.replace(place.token.directory().to_str().unwrap(), "TOKENS");
     let text = text.replace(place.directory.path().to_str().unwrap(), "HERE");
     let text = text.replace(Token::module().to_str().unwrap(), "MODULE");
     let mut lines: Vec<String> = Vec::new();

@@ -1,10 +1,12 @@
 //! A token, a configuration for it, and the command run on them.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use super::support::hsm::Hsm;
 use super::support::scratch::Scratch;
 use super::support::{self, Faulty, Token};
 
@@ -19,6 +21,11 @@ pub struct Place {
 pub struct Said {
     pub code: Option<i32>,
     pub text: String,
+}
+
+/// Whether the tests run on another module than the one whose words these tests know. What each prints is kept.
+pub fn is_not_softhsm() -> bool {
+    Hsm::chosen().is_not(Hsm::SoftHsm2, "the words are those that are said of it")
 }
 
 impl Place {
@@ -61,10 +68,10 @@ impl Place {
         self.prepared(support::program(), &[&["check"], args].concat())
     }
 
-    pub fn prepared(&self, program: impl AsRef<std::ffi::OsStr>, args: &[&str]) -> Command {
-        let mut command = Command::new(program);
+    pub fn prepared(&self, program: impl AsRef<OsStr>, args: &[&str]) -> Command {
+        let mut command = self.token.command(program);
         command.args(args).arg("--config").arg(self.path("config.toml"));
-        command.env("SOFTHSM2_CONF", self.token.conf()).envs(self.environment.iter().cloned()).stdin(Stdio::null());
+        command.envs(self.environment.iter().cloned()).stdin(Stdio::null());
         for name in ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "STATE_DIRECTORY", "JOURNAL_STREAM"] {
             command.env_remove(name);
         }

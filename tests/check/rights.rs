@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
-use super::place::{Place, Said};
+use super::place::{Place, Said, is_not_softhsm};
 use super::support::Token;
 
 /// A user that has nothing.
@@ -17,7 +17,7 @@ fn for_nobody(test: &str) -> Option<Place> {
         return None;
     }
     let place = Place::new();
-    give(place.token.conf().parent().unwrap());
+    give(place.token.directory());
     mode(place.directory.path(), 0o755);
     Some(place)
 }
@@ -39,6 +39,9 @@ fn check(place: &Place) -> Said {
 
 #[test]
 fn all_is_done_as_the_user_that_the_bridge_becomes() {
+    if is_not_softhsm() {
+        return;
+    }
     let Some(place) = for_nobody("all_is_done_as_the_user_that_the_bridge_becomes") else { return };
     let said = check(&place);
     said.line("ok    user: ");
@@ -50,6 +53,9 @@ fn all_is_done_as_the_user_that_the_bridge_becomes() {
 
 #[test]
 fn names_the_directory_that_cannot_be_entered() {
+    if is_not_softhsm() {
+        return;
+    }
     let Some(place) = for_nobody("names_the_directory_that_cannot_be_entered") else { return };
     let inner = place.path("closed");
     fs::create_dir_all(inner.join("lib")).unwrap();
@@ -70,8 +76,11 @@ fn names_the_directory_that_cannot_be_entered() {
 
 #[test]
 fn advises_the_group_that_may() {
+    if is_not_softhsm() {
+        return;
+    }
     let Some(place) = for_nobody("advises_the_group_that_may") else { return };
-    let conf = place.token.conf();
+    let conf = place.token.directory().join("conf");
     chown(&conf, Some(0), Some(1)).unwrap();
     mode(&conf, 0o640);
     let said = check(&place);
@@ -83,6 +92,9 @@ fn advises_the_group_that_may() {
 
 #[test]
 fn finds_a_token_that_root_has_made() {
+    if is_not_softhsm() {
+        return;
+    }
     let Some(place) = for_nobody("finds_a_token_that_root_has_made") else { return };
     place.token.add("of root", "1234-5678");
     let said = place.check(&["--user", "65534", "--group", "65534", "--token", "signer 5117"]);
@@ -95,6 +107,9 @@ fn finds_a_token_that_root_has_made() {
 
 #[test]
 fn warns_of_what_a_hangup_could_not_read_again() {
+    if is_not_softhsm() {
+        return;
+    }
     let Some(place) = for_nobody("warns_of_what_a_hangup_could_not_read_again") else { return };
     let more = format!("[[token]]\nname = 'signer 5117'\npin-file = {:?}", place.path("pin"));
     place.configure(&Token::module(), "", &more);
@@ -109,6 +124,9 @@ fn warns_of_what_a_hangup_could_not_read_again() {
 
 #[test]
 fn who_cannot_become_the_user_is_told_so() {
+    if is_not_softhsm() {
+        return;
+    }
     let place = Place::new();
     if fs::metadata("/proc/self").unwrap().uid() == 0 {
         println!("skipped: who_cannot_become_the_user_is_told_so is not for root");
