@@ -82,7 +82,9 @@ impl Place {
     pub fn check(&self, args: &[&str]) -> Said {
         let Output { status, stdout, stderr } = self.command(args).output().unwrap();
         assert_eq!(String::from_utf8_lossy(&stderr), "");
-        Said { code: status.code(), text: String::from_utf8(stdout).unwrap() }
+        let text = String::from_utf8(stdout).unwrap();
+        assert!(!text.contains(&self.token.pin), "{text}");
+        Said { code: status.code(), text }
     }
 
     /// The same with the PIN.
