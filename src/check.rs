@@ -6,6 +6,7 @@ mod certificate;
 mod data_objects;
 mod fence;
 mod inside;
+mod learnt;
 mod login;
 mod mechanisms;
 mod module;

@@ -14,6 +14,9 @@ const LENGTH: usize = 1024;
 
 /// Tries a private data object, and a public one where the token takes no private ones.
 pub fn look(token: &Token, vendor: Option<&Vendor>, patience: Patience, outlet: Outlet<'_>, report: &mut Report<'_>) {
+    if token.learnt().data_objects == Some(false) {
+        return report.say(Line::warn(SUBJECT, "not tried: the configuration says that they do not work"));
+    }
     let label = format!("bridge-check-{}", std::process::id());
     let made = Made::DataObject(label.clone());
     let bench = Bench { token, label: &label, patience, outlet };

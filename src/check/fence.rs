@@ -19,6 +19,8 @@ use crate::sys::{self, Caught, Fenced, Heard, Split};
 pub enum Made {
     /// A data object, by its label.
     DataObject(String),
+    /// A key pair whose CKA_ID is not known yet, by its label.
+    Pair(String),
     /// The half of a key pair, by its CKA_ID.
     Key(Half, Vec<u8>),
 }
@@ -103,6 +105,7 @@ impl Made {
     fn encode(&self) -> Vec<u8> {
         match self {
             Self::DataObject(label) => [b"d", label.as_bytes()].concat(),
+            Self::Pair(label) => [b"k", label.as_bytes()].concat(),
             Self::Key(Half::Private, id) => [b"s", id.as_slice()].concat(),
             Self::Key(Half::Public, id) => [b"p", id.as_slice()].concat(),
         }
@@ -111,6 +114,7 @@ impl Made {
     fn decode(bytes: &[u8]) -> Option<Self> {
         match bytes.split_first()? {
             (b'd', label) => Some(Self::DataObject(String::from_utf8_lossy(label).into_owned())),
+            (b'k', label) => Some(Self::Pair(String::from_utf8_lossy(label).into_owned())),
             (b's', id) => Some(Self::Key(Half::Private, id.to_vec())),
             (b'p', id) => Some(Self::Key(Half::Public, id.to_vec())),
             _ => None,
@@ -270,6 +274,7 @@ mod tests {
     fn what_was_made_survives_the_way_through_the_pipe() {
         for made in [
             Made::DataObject("x y".to_owned()),
+            Made::Pair("x".to_owned()),
             Made::Key(Half::Private, vec![0, 1, 0xff]),
             Made::Key(Half::Public, Vec::new()),
         ] {

@@ -10,7 +10,7 @@ use super::fence::{Made, Outlet};
 use super::prove::Trials;
 use super::report::{Line, Report};
 use super::vendor::Vendor;
-use super::{access, certificate, data_objects, login, mechanisms, module, sign, tokens};
+use super::{access, certificate, data_objects, learnt, login, mechanisms, module, sign, tokens};
 use crate::config::{Config, Judged, keys};
 use crate::console::{self, Choice, Visit};
 use crate::pkcs11::{Token, Tokens};
@@ -59,7 +59,8 @@ impl Inside<'_> {
         &self.judged.config
     }
 
-    fn patience(&self) -> Patience {
+    /// How long calls may take.
+    pub fn patience(&self) -> Patience {
         Patience(self.config().pkcs11.call_timeout)
     }
 
@@ -95,16 +96,18 @@ impl Inside<'_> {
         let Some(choice) = tokens::look(tokens, visit, module, patience, outlet, report) else { return };
         let vendor = tokens::vendor(&choice, module);
         tokens::describe(&choice, &self.config().pkcs11, report);
-        mechanisms::look(tokens, &choice, patience, outlet, report);
+        let token = match tokens.find(&choice.name) {
+            Ok(token) => token,
+            Err(refusal) => return report.say(Line::fail("token", refusal)),
+        };
+        mechanisms::look(&token, patience, outlet, report);
         let entered = login::look(tokens, visit, &choice, vendor, self, outlet, report);
-        if let (true, Some(token)) = (self.trials.sign, entered) {
-            sign::look(&token, &choice, vendor, self, outlet, report);
+        if let Some(token) = entered {
+            if self.trials.sign {
+                sign::look(&token, vendor, patience, outlet, report);
+            }
+            learnt::tell(&token, report);
         }
-    }
-
-    /// How long calls may take, and the lengths of identifiers.
-    pub fn limits(&self) -> (Patience, usize) {
-        (self.patience(), self.config().bridge.id_length)
     }
 
     /// The sections about data objects: the token is known to let this process in.
@@ -128,6 +131,7 @@ impl Inside<'_> {
             let is_gone = match made {
                 Made::DataObject(label) => token.destroy_data_objects(label).is_ok(),
                 Made::Key(half, id) => sign::destroy(&token, *half, id).is_ok(),
+                Made::Pair(label) => sign::destroy_labelled(&token, label).is_ok(),
             };
             if is_gone {
                 outlet.gone(made);
@@ -146,8 +150,9 @@ impl Inside<'_> {
         let visit = self.visit.as_ref().ok_or("there is no way into the token")?;
         let present = tokens.present().map_err(|why| why.to_string())?;
         let choice = visit.choose(&present).map_err(|why| why.to_string())?;
-        let way = visit.way_into(&choice).map_err(|why| why.to_string())?;
-        outlet.calling("C_Login", self.patience().call());
+        let token = tokens.find(&choice.name).map_err(|why| why.to_string())?;
+        let way = visit.way_into(&token).map_err(|why| why.to_string())?;
+        outlet.calling("C_Login", login::patience(&way, self.patience()));
         let token = way.enter(&tokens, &choice).map_err(|why| why.to_string())?;
         Ok((tokens, choice, token))
     }

@@ -2,9 +2,10 @@
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::fence::Outlet;
-use super::inside::Inside;
+use super::inside::{Inside, Patience};
 use super::report::{Line, Report};
 use super::vendor::{Topic, Vendor};
 use crate::console::{Choice, Denied, Visit, Way};
@@ -22,7 +23,7 @@ pub fn look(
     outlet: Outlet<'_>,
     report: &mut Report<'_>,
 ) -> Option<Arc<Token>> {
-    let (patience, _) = inside.limits();
+    let patience = inside.patience();
     if let Some(info) = &choice.info {
         outlet.calling("C_OpenSession", patience.call());
         if let Err(error) = tokens.try_session(info.slot_id) {
@@ -36,7 +37,8 @@ pub fn look(
     }
     // For as long as it takes to type it.
     outlet.calling("", None);
-    let way = match visit.way_into(choice) {
+    let found = tokens.find(&choice.name).map_err(Denied::Refused);
+    let way = match found.and_then(|token| visit.way_into(&token)) {
         Ok(way) => way,
         Err(denied) => {
             let line = Line::fail(SUBJECT, format!("not tried: {denied}"));
@@ -46,7 +48,7 @@ pub fn look(
             return None;
         }
     };
-    outlet.calling("C_Login", patience.call());
+    outlet.calling("C_Login", self::patience(&way, patience));
     match way.enter(tokens, choice) {
         Ok(token) => {
             outlet.entered(if let Way::Asked(pin) = &way { Some(pin) } else { None });
@@ -58,6 +60,11 @@ pub fn look(
             None
         }
     }
+}
+
+/// How long a login may take: where somebody has to type at the token, as long as it takes.
+pub fn patience(way: &Way, patience: Patience) -> Option<Duration> {
+    if matches!(way, Way::Typed) { None } else { patience.call() }
 }
 
 /// Why no login is tried.
@@ -94,6 +101,7 @@ fn words(way: &Way) -> &'static str {
         Way::Kept(_) => "with the PIN of the configuration",
         Way::Named(_) => "with the PIN of --pin-file",
         Way::Open => "without a PIN, as configured",
+        Way::Typed => "with the PIN typed at the token",
     }
 }
 
@@ -103,5 +111,6 @@ fn source(way: &Way) -> &'static str {
         Way::Kept(_) => "configuration",
         Way::Named(_) => "pin-file",
         Way::Open => "none",
+        Way::Typed => "typed at the token",
     }
 }

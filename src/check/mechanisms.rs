@@ -5,17 +5,13 @@ use super::fence::Outlet;
 use super::inside::Patience;
 use super::report::{Line, Report};
 use crate::bridge::{How, Trial};
-use crate::console::Choice;
 use crate::json::Value;
-use crate::pkcs11::{Mechanisms, Tokens};
+use crate::pkcs11::{Mechanisms, Token};
 
 /// A line for each kind of key.
-pub fn look(tokens: &Tokens, choice: &Choice, patience: Patience, outlet: Outlet<'_>, report: &mut Report<'_>) {
+pub fn look(token: &Token, patience: Patience, outlet: Outlet<'_>, report: &mut Report<'_>) {
     outlet.calling("C_GetMechanismList or C_GetMechanismInfo", patience.call());
-    // A token that does not describe itself was named by its slot.
-    let slot = choice.info.as_ref().map_or_else(|| choice.name.parse().ok(), |info| Some(info.slot_id));
-    let Some(slot) = slot else { return };
-    match tokens.mechanisms(slot) {
+    match token.mechanisms_before_login() {
         Ok(mechanisms) => tell(&mechanisms, report),
         Err(error) => report.say(Line::fail("mechanisms", error)),
     }

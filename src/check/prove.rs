@@ -123,6 +123,7 @@ fn tidy(inside: &Inside<'_>, caught: &Caught, outcome: &mut Outcome, report: &mu
     for made in &outcome.left {
         let what = match made {
             Made::DataObject(label) => format!("the data object labelled {label}"),
+            Made::Pair(label) => format!("a key pair labelled {label}"),
             Made::Key(half, id) => {
                 let id: String = id.iter().map(|byte| format!("{byte:02X}")).collect();
                 format!("the {} with the CKA_ID {id}", half.class())

@@ -7,12 +7,11 @@ use cryptoki::error::RvError;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::fence::{Half, Made, Outlet};
-use super::inside::{Inside, Patience};
+use super::inside::Patience;
 use super::rate;
 use super::report::{Line, Report};
 use super::vendor::{Topic, Vendor};
 use crate::bridge::{Signature, Trial};
-use crate::console::Choice;
 use crate::json::Value;
 use crate::pkcs11::{Class, Error, Filter, KeyPair, KeyPairSpec, Token, Usage};
 
@@ -24,24 +23,21 @@ struct Bench<'b> {
     token: &'b Token,
     vendor: Option<&'static Vendor>,
     patience: Patience,
-    id_length: usize,
     outlet: Outlet<'b>,
 }
 
 /// Tries every kind of key that the token makes.
 pub fn look(
     token: &Token,
-    choice: &Choice,
     vendor: Option<&'static Vendor>,
-    inside: &Inside<'_>,
+    patience: Patience,
     outlet: Outlet<'_>,
     report: &mut Report<'_>,
 ) {
-    let (patience, id_length) = inside.limits();
-    if choice.info.as_ref().is_some_and(|info| info.write_protected) {
+    if token.info().write_protected {
         return report.say(Line::warn("sign", "not tried: the token is write-protected"));
     }
-    let bench = Bench { token, vendor, patience, id_length, outlet };
+    let bench = Bench { token, vendor, patience, outlet };
     bench.tell_of_others(report);
     let mut measured = false;
     for trial in Trial::all().into_iter().filter(|trial| trial.is_made_with(token.mechanisms())) {
@@ -65,6 +61,20 @@ pub fn destroy(token: &Token, half: Half, id: &[u8]) -> Result<(), Error> {
         Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// Destroys the pair with this label, if there is one.
+///
+/// # Errors
+/// A failure of the module.
+pub fn destroy_labelled(token: &Token, label: &str) -> Result<(), Error> {
+    for half in [Half::Private, Half::Public] {
+        let filter = Filter { class: Some(half.class()), label: Some(label), ..Filter::default() };
+        for object in token.list(&filter)? {
+            destroy(token, half, &object.id)?;
+        }
+    }
+    Ok(())
 }
 
 impl Bench<'_> {
@@ -122,27 +132,21 @@ impl Bench<'_> {
         let mut random = [0; 4];
         let label = format!("{LABEL}{}", hex(fill(&mut random)?));
         let usage = Usage { sign: true, verify: true, ..Usage::default() };
-        let mut id = vec![0; self.id_length];
-        fill(&mut id)?;
-        let expected = [Half::Private, Half::Public].map(|half| Made::Key(half, id.clone()));
-        let spec = KeyPairSpec { kind: trial.kind, id, public_label: Some(&label), private_label: Some(&label), usage };
-        expected.iter().for_each(|made| self.outlet.made(made));
+        let spec = KeyPairSpec { kind: trial.kind, public_label: Some(&label), private_label: Some(&label), usage };
+        let expected = Made::Pair(label.clone());
+        self.outlet.made(&expected);
         self.outlet.calling("C_GenerateKeyPair", self.patience.generate());
         let (made, took) = timed(|| self.token.generate_key_pair(&spec));
-        match &made {
-            Ok(pair) => {
-                // The token may have chosen other ids.
-                let found = halves(pair).map(|(half, id)| Made::Key(half, id.to_vec()));
-                found.iter().for_each(|made| self.outlet.made(made));
-                expected.iter().filter(|made| !found.contains(made)).for_each(|made| self.outlet.gone(made));
+        // Of a pair that may be there, the HSM could not be asked.
+        if !matches!(made, Err(Error::Unsettled { .. })) {
+            if let Ok(pair) = &made {
+                halves(pair).into_iter().for_each(|(half, id)| self.outlet.made(&Made::Key(half, id.to_vec())));
                 steps.add("made", took);
                 if took > self.patience.of_clients() {
                     steps.remarks.push(self.too_slow(trial, took));
                 }
             }
-            // What is said of these is that the pair may be there.
-            Err(Error::Unsettled { .. }) => {}
-            Err(_) => expected.iter().for_each(|made| self.outlet.gone(made)),
+            self.outlet.gone(&expected);
         }
         made
     }
@@ -207,7 +211,11 @@ impl Bench<'_> {
         self.outlet.calling("C_SetAttributeValue", self.patience.call());
         let rename = || {
             self.token.rename(Class::PrivateKey, &pair.private.id, &label)?;
-            self.token.rename(Class::PublicKey, &pair.public.id, &label)
+            match self.token.rename(Class::PublicKey, &pair.public.id, &label) {
+                // The token keeps none.
+                Err(Error::NotFound { .. }) => Ok(()),
+                other => other,
+            }
         };
         match timed(rename) {
             (Ok(()), took) => steps.add("renamed", took),
