@@ -1,6 +1,8 @@
 //! The library itself: how it is initialised, what it says of itself, and its function list.
 
 use std::ffi::{CStr, c_void};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use cryptoki_sys::*;
 
@@ -88,9 +90,13 @@ pub unsafe fn get_function_list(call: &Call, to: *mut *mut CK_FUNCTION_LIST) -> 
     let module = &call.control.settings.module;
     let version = module.list_version.map_or(CK_VERSION { major: 2, minor: 40 }, |version| version.0);
     // An application keeps the list for as long as the library is loaded, which is for good.
-    *to = Box::leak(Box::new(abi::list(version, |function| !module.absent.contains(function))));
+    let new = || Box::leak(Box::new(abi::list(version, |function| !module.absent.contains(function))));
+    *to = if module.list_per_call { new() } else { LIST.get_or_init(|| AtomicPtr::new(new())).load(Ordering::Relaxed) };
     CKR_OK
 }
+
+/// The one list that there is, as it was when it was first asked for.
+static LIST: OnceLock<AtomicPtr<CK_FUNCTION_LIST>> = OnceLock::new();
 
 /// The name of the standard's own interface.
 const PKCS11: &CStr = c"PKCS 11";

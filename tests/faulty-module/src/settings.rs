@@ -45,6 +45,7 @@ pub struct Module {
     pub manufacturer: Option<String>,
     pub description: Option<String>,
     pub absent: FunctionSet,
+    pub list_per_call: bool,
     pub os_locking: Option<Rv>,
     pub initialize_again: Option<Rv>,
     pub one_at_a_time: bool,
