@@ -130,6 +130,7 @@ pub(super) fn load(path: &Path) -> Result<Pkcs11, LoadError> {
     if path.components().count() != 1 || path.is_absolute() {
         look_at(path)?;
     }
+    warn_of_go_between(path);
     let owned = || path.to_path_buf();
     let pkcs11 = Pkcs11::new(path).map_err(|error| match error {
         cryptoki::error::Error::LibraryLoading(error) => {
@@ -151,6 +152,21 @@ pub(super) fn load(path: &Path) -> Result<Pkcs11, LoadError> {
         log::info!("PKCS#11 module {} lacks {}: what needs them is refused", path.display(), missing.join(", "));
     }
     Ok(pkcs11)
+}
+
+/// Modules that stand before others, and are there for other reasons than an operator's HSM.
+fn warn_of_go_between(path: &Path) {
+    let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    let module = path.display();
+    if name.starts_with("pkcs11-spy") {
+        log::warn!(
+            "PKCS#11 module {module} writes PINs to its own log, in clear\nhint: it is for looking into faults, not for service"
+        );
+    } else if name.starts_with("p11-kit-proxy") {
+        log::warn!(
+            "PKCS#11 module {module} brings in every module that this system knows\nhint: lib-path can name the one that is meant"
+        );
+    }
 }
 
 /// What signing with a key takes.
