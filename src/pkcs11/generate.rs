@@ -141,7 +141,7 @@ impl Token {
     fn clear(&self, id: &[u8]) -> Result<Cleared, Error> {
         let mut cleared = Cleared::Nothing;
         for class in [Class::PrivateKey, Class::PublicKey] {
-            self.run(|seat| match object::find(&seat.session, class, id) {
+            self.run(|seat| match self.find_surely(seat, class, id) {
                 Ok(handle) => {
                     cleared = Cleared::Pair;
                     let _alone = self.alone();
@@ -151,13 +151,20 @@ impl Token {
                         other => other,
                     }
                 }
-                // Without a login private keys are not seen.
-                Err(Error::NotFound { .. }) => self.check_login(&seat.session),
+                Err(Error::NotFound { .. }) => Ok(()),
                 Err(error) => Err(error),
             })?;
         }
         self.forget(id);
         Ok(cleared)
+    }
+
+    /// Without a login private keys are not seen.
+    fn find_surely(&self, seat: &Seat, class: Class, id: &[u8]) -> Result<ObjectHandle, Error> {
+        match object::find(&seat.session, class, id) {
+            Err(Error::NotFound { .. }) if self.check_login(&seat.session)? => object::find(&seat.session, class, id),
+            found => found,
+        }
     }
 
     fn make(&self, session: &Session, spec: &KeyPairSpec<'_>, plan: &Plan, id: Option<&[u8]>) -> Result<Made, Error> {

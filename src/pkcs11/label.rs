@@ -78,12 +78,11 @@ impl Token {
         };
         let filter = Filter { label: label.as_deref(), ..filter.clone() };
         self.run(|seat| {
-            let listed = self.searching(|| object::list(&seat.session, &filter))?;
+            let list = || self.searching(|| object::list(&seat.session, &filter));
+            let listed = list()?;
             // Without a login only public objects are seen.
-            if listed.iter().all(|object| object.class == Class::PublicKey) {
-                self.check_login(&seat.session)?;
-            }
-            Ok(listed)
+            let is_public = listed.iter().all(|object| object.class == Class::PublicKey);
+            if is_public && self.check_login(&seat.session)? { list() } else { Ok(listed) }
         })
     }
 

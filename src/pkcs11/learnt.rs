@@ -32,6 +32,8 @@ pub struct Learnt {
     pub login: Option<LoginKind>,
     /// Whether the state of a session tells that it is logged in.
     pub tells_login: Option<bool>,
+    /// Whether a session has to be logged in whatever the others are.
+    pub logs_in_each: Option<bool>,
     /// Mechanisms that the token lists but refuses, where another serves instead.
     pub refused_mechanisms: Vec<MechanismType>,
 }
@@ -126,6 +128,9 @@ impl Learnt {
         if let Some(tells) = self.tells_login {
             let value = if tells { "told by its sessions" } else { "not told by its sessions" };
             add("state of the login", value.to_owned(), None, false, tells);
+        }
+        if self.logs_in_each == Some(true) {
+            add("sessions", "each with a login of its own".to_owned(), None, false, false);
         }
         for (what, shape) in [
             ("template of RSA keys", self.shapes.rsa),

@@ -57,13 +57,12 @@ fn read_optional(session: &Session, object: ObjectHandle, wanted: AttributeType)
     }
 }
 
-/// The label of an object, `None` if it is empty or there is none.
+/// The label of an object, `None` if it is empty, or the token shows none.
 pub(super) fn label(session: &Session, object: ObjectHandle) -> Result<Option<String>, Error> {
-    let attributes = read(session, object, &[AttributeType::Label])?;
-    Ok(attributes.into_iter().find_map(|attribute| match attribute {
-        Attribute::Label(bytes) => text(&bytes),
+    Ok(match read_optional(session, object, AttributeType::Label)? {
+        Some(Attribute::Label(bytes)) => text(&bytes),
         _ => None,
-    }))
+    })
 }
 
 /// The CKA_ID of an object; empty if it has none.

@@ -66,8 +66,9 @@ impl Token {
         if matches!(result, Err(Error::NotFound { .. })) && !begun.get() {
             // The login may have been lost when it looked, and back by now: only what is missed under a login that is known to
             // stand is missing.
-            result = self.check_login(&seat.session).and_then(|()| work(seat));
-            if matches!(result, Err(Error::NotFound { .. })) && !begun.get() {
+            result = self.check_login(&seat.session).and_then(|_| work(seat));
+            if matches!(result, Err(Error::NotFound { .. })) && !begun.get() && self.tells_login.load(Ordering::Relaxed)
+            {
                 if let Err(error) = self.check_login(&seat.session) {
                     result = Err(error);
                 }
@@ -102,6 +103,11 @@ impl Token {
             return Err(if fault == Fault::Token { self.fall(error) } else { error });
         }
         log::debug!("token {}: {error}: repaired and tried again", self.info().name());
+        if fault == Fault::Login && tried.contains(&fault) && self.login_kind() == LoginKind::User {
+            // The one session that was logged in anew is not enough: on NetHSM each has a login of its own.
+            self.logs_in_each.store(true, Ordering::Relaxed);
+            self.learn(|learnt| learnt.logs_in_each = Some(true));
+        }
         tried.push(fault);
         self.restore(fault, repairs)
     }
@@ -210,18 +216,23 @@ impl Token {
     }
 
     fn log_in_again(&self, session: &Session) -> Result<(), Error> {
-        let refused = |rv| Error::Call { function: "C_Login", rv };
         if self.login_kind() == LoginKind::ProtectedPath {
             return self.log_in_by_typing(session).map(|_| ());
         }
+        if self.log_in_with_kept_pin(session)? {
+            log::info!("token {}: logged in again", self.info().name());
+        }
+        Ok(())
+    }
+
+    /// Logs in with the PIN that is known to be right. False if the session was logged in already.
+    pub(super) fn log_in_with_kept_pin(&self, session: &Session) -> Result<bool, Error> {
+        let refused = |rv| Error::Call { function: "C_Login", rv };
         let pin = self.gate.kept().ok_or(refused(RvError::PinIncorrect))?;
         match session.login_with_raw(UserType::User, &pin).map_err(Error::from) {
-            Ok(()) => {
-                log::info!("token {}: logged in again", self.info().name());
-                Ok(())
-            }
+            Ok(()) => Ok(true),
             Err(error) => match error.rv() {
-                Some(RvError::UserAlreadyLoggedIn) => Ok(()),
+                Some(RvError::UserAlreadyLoggedIn) => Ok(false),
                 Some(rv) if is_wrong_pin(rv) => {
                     log::warn!("token {}: {error}: the PIN has been changed", self.info().name());
                     self.gate.revoke();
@@ -232,12 +243,23 @@ impl Token {
         }
     }
 
-    /// To be asked when an object seems not to be there: without a login, private objects are not seen.
-    pub(super) fn check_login(&self, session: &Session) -> Result<(), Error> {
-        if !self.tells_login.load(Ordering::Relaxed) || tells_login(session)? {
-            return Ok(());
+    /// To be asked when an object seems not to be there: without a login, private objects are not seen. True if there is one only
+    /// now, so that it is worth looking again.
+    ///
+    /// # Errors
+    /// The login is lost, and the state of the session tells it.
+    pub(super) fn check_login(&self, session: &Session) -> Result<bool, Error> {
+        if self.tells_login.load(Ordering::Relaxed) {
+            if tells_login(session)? {
+                return Ok(false);
+            }
+            return Err(Error::Call { function: "C_GetSessionInfo", rv: RvError::UserNotLoggedIn });
         }
-        Err(Error::Call { function: "C_GetSessionInfo", rv: RvError::UserNotLoggedIn })
+        // Only another login tells, where a PIN is known.
+        if self.login_kind() != LoginKind::User || self.learnt().tells_login.is_none() {
+            return Ok(false);
+        }
+        self.log_in_with_kept_pin(session)
     }
 
     /// Whether the token in the slot is still this one; and, inside, whether it may be logged in to.

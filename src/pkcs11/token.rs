@@ -1,7 +1,7 @@
 //! One token: its gate, its sessions, what is remembered of its objects, and the operations.
 #![forbid(unsafe_code)]
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockWriteGuard, Weak};
 use std::time::Duration;
 
@@ -47,6 +47,8 @@ pub struct Token {
     pub(super) health: Health,
     /// Whether the state of a session says that it is logged in, where it is.
     pub(super) tells_login: AtomicBool,
+    /// Whether a session has to be logged in whatever the others are.
+    pub(super) logs_in_each: AtomicBool,
     /// Whether a PIN was typed at the token itself. Held by whoever waits for that.
     pub(super) typed: Mutex<bool>,
     /// How long to wait for a session, or for a repair.
@@ -97,6 +99,7 @@ impl Token {
             forgotten: Forgotten::default(),
             health: Health::default(),
             tells_login: AtomicBool::new(false),
+            logs_in_each: AtomicBool::new(false),
             typed: Mutex::new(false),
             wait,
             me: Weak::clone(me),
@@ -232,7 +235,13 @@ impl Token {
     pub(super) fn lend(&self) -> Result<Lent<'_>, Error> {
         let inside = self.library.enter()?;
         loop {
-            let mut loan = self.pool.lend(|| self.open(&inside))?;
+            let mut loan = self.pool.lend(|| {
+                let seat = self.open(&inside)?;
+                if self.logs_in_each.load(Ordering::Relaxed) {
+                    self.log_in_with_kept_pin(&seat.session)?;
+                }
+                Ok(seat)
+            })?;
             let seat = loan.get()?;
             if seat.repairs >= self.health.repairs() {
                 self.forgotten.apply(&mut seat.handles);
