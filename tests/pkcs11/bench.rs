@@ -70,6 +70,7 @@ pub fn on(test: &str, module: &Path, labels: &[&str], body: fn(&Bench)) {
     again.args(["--exact", test, "--nocapture"]).env(MODULE, module).env(NAMES, names.join("\n"));
     again.env("PKCS11SPY", Hsm::chosen().behind_spy()).env("PKCS11SPY_OUTPUT", file("calls"));
     again.env("FAULTY_MODULE", Hsm::chosen().library()).env("FAULTY_CONTROL", file("faulty.toml"));
+    again.env("FAULTY_COUNTS", file("counts"));
     let output = run(&mut again);
     // What it says of a test that is left out is meant for who reads this one's output.
     print!("{}", output.split_inclusive('\n').filter(|line| line.contains("skipped: ")).collect::<String>());
@@ -119,6 +120,14 @@ impl Bench {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, Ordering::SeqCst) + 1;
         self.play(&format!("[events]\nnumber = {number}\ndo = \"{event}\"\n"));
+    }
+
+    /// How often the faulty module's `function` was called.
+    pub fn count(&self, function: &str) -> usize {
+        let counts = fs::read_to_string(self.file("counts")).unwrap();
+        let lines = counts.lines().filter_map(|line| line.split_once(" = "));
+        let (_, number) = lines.into_iter().find(|(name, _)| name.trim() == function).unwrap();
+        number.trim().parse().unwrap()
     }
 
     /// The names of the functions called since the last time, in order.

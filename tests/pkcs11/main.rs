@@ -6,7 +6,11 @@ mod bench;
 mod keys;
 mod load;
 mod login;
+mod making;
 mod objects;
+mod opening;
+mod quirks;
+mod renaming;
 mod repair;
 mod sessions;
 #[path = "../support/mod.rs"]

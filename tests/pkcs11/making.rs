@@ -1,0 +1,287 @@
+//! Keys on tokens that are particular about what is said of them: templates, curves, ids, labels.
+
+use cascade_hsm_bridge::pkcs11::{
+    Class, Curve, EcParams, Error, Filter, IdLength, KeyKind, KeyPairSpec, Labels, Match, Policy, PublicKey, Rung,
+    Settings, Token, Tokens, Usage,
+};
+use cryptoki::error::RvError;
+use cryptoki::mechanism::Mechanism;
+
+use crate::bench::{Bench, PIN, admit, eddsa, make, on_faulty, sha256};
+
+const P256: KeyKind = KeyKind::Ec(Curve::P256);
+const ED25519: KeyKind = KeyKind::Ec(Curve::Ed25519);
+
+/// The tokens of a module that behaves as `control` says, each treated by `policy`.
+fn tokens(bench: &Bench, control: &str, policy: Policy) -> Tokens {
+    bench.play(control);
+    let policies = vec![(Match::default(), policy)];
+    bench.tokens_as(&Settings { policies, ..Settings::new(bench.module.clone()) })
+}
+
+/// Makes a pair and signs with it.
+fn signs(token: &Token, kind: KeyKind) {
+    let pair = make(token, kind).unwrap();
+    let (mechanism, data) = match kind {
+        KeyKind::Rsa { .. } => (Mechanism::Sha256RsaPkcs, b"data".to_vec()),
+        ED25519 => (eddsa(), b"data".to_vec()),
+        _ => (Mechanism::Ecdsa, sha256(b"data")),
+    };
+    let signature = token.sign(&pair.private, &mechanism, &data).unwrap();
+    assert!(token.verify(&pair.public, &mechanism, &data, &signature).unwrap());
+}
+
+fn refuse(functions: &str, rest: &str) -> String {
+    format!("[[template]]\nfunctions = \"{functions}\"\n{rest}\n")
+}
+
+#[test]
+fn says_no_usage_that_is_false_to_a_token_that_does_not_hear_it() {
+    on_faulty("making::says_no_usage_that_is_false_to_a_token_that_does_not_hear_it", |bench| {
+        // tpm2-pkcs11 has no better word for it; YubiHSM has it for CKA_UNWRAP.
+        let control = ["CKA_ENCRYPT", "CKA_DECRYPT"].map(|attribute| {
+            refuse(
+                "C_GenerateKeyPair",
+                &format!("attribute = \"{attribute}\"\nvalue = false\nrv = \"CKR_GENERAL_ERROR\""),
+            )
+        });
+        let tokens = tokens(bench, &control.concat(), Policy::default());
+        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        // The first time it may have been trouble.
+        signs(&token, P256);
+        assert_eq!(token.learnt().shapes.ec.map(|shape| (shape.rung, shape.sure)), Some((Rung::Granted, false)));
+        signs(&token, P256);
+        assert_eq!(token.learnt().shapes.ec.map(|shape| (shape.rung, shape.sure)), Some((Rung::Granted, true)));
+        signs(&token, KeyKind::Rsa { bits: 2048 });
+        assert!(token.traits().iter().any(|known| known.to_string() == "template of ECDSA keys: granted"));
+        assert_eq!(token.list(&Filter::default()).unwrap().len(), 6, "a try left something");
+    });
+}
+
+#[test]
+fn the_operator_decides_how_much_is_said_of_new_keys() {
+    on_faulty("making::the_operator_decides_how_much_is_said_of_new_keys", |bench| {
+        let control = refuse("C_GenerateKeyPair", "attribute = \"CKA_LABEL\"\nrv = \"CKR_TEMPLATE_INCONSISTENT\"");
+        let full = Policy { template: Some(Rung::Full), ..Policy::default() };
+        let tokens = tokens(bench, &control, full);
+        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        let refused = make(&token, P256).unwrap_err();
+        assert_eq!(refused.rv(), Some(RvError::TemplateInconsistent));
+        drop((token, tokens));
+        let unlabelled = Policy { template: Some(Rung::Unlabelled), ..Policy::default() };
+        let tokens = self::tokens(bench, &control, unlabelled);
+        signs(&admit(&tokens, &bench.one, PIN).unwrap(), P256);
+    });
+}
+
+#[test]
+fn names_an_edwards_curve_as_the_token_understands_it() {
+    on_faulty("making::names_an_edwards_curve_as_the_token_understands_it", |bench| {
+        // YubiHSM knows the name only, NetHSM the identifier only.
+        for (understood, refused, rv) in [
+            (EcParams::Name, "0x06032b6570", "CKR_CURVE_NOT_SUPPORTED"),
+            (EcParams::Oid, "0x130c656477617264733235353139", "CKR_FUNCTION_FAILED"),
+        ] {
+            let rule = format!("attribute = \"CKA_EC_PARAMS\"\nvalue = \"{refused}\"\nrv = \"{rv}\"");
+            let tokens = tokens(bench, &refuse("C_GenerateKeyPair", &rule), Policy::default());
+            let token = admit(&tokens, &bench.one, PIN).unwrap();
+            signs(&token, ED25519);
+            assert_eq!(token.learnt().shapes.edwards.map(|shape| shape.form), Some(understood));
+        }
+    });
+}
+
+#[test]
+fn reads_points_in_every_form() {
+    on_faulty("making::reads_points_in_every_form", |bench| {
+        let tokens = tokens(bench, "", Policy::default());
+        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        for kind in [P256, KeyKind::Ec(Curve::P384), ED25519] {
+            let plain = make(&token, kind).unwrap();
+            for form in ["raw", "bit-string"] {
+                bench.play(&format!("[[attribute]]\nattribute = \"CKA_EC_POINT\"\nform = \"{form}\"\n"));
+                let pair = make(&token, kind).unwrap();
+                assert!(matches!(&pair.public.public, Some(PublicKey::Ec { .. })), "{kind:?} {form}");
+                assert_eq!(pair.public.kind, plain.public.kind);
+                bench.play("");
+            }
+        }
+    });
+}
+
+#[test]
+fn gives_ids_of_the_length_that_the_token_takes() {
+    on_faulty("making::gives_ids_of_the_length_that_the_token_takes", |bench| {
+        let longer = |len: usize, rv: &str| {
+            refuse("C_GenerateKeyPair", &format!("attribute = \"CKA_ID\"\nlonger-than = {len}\nrv = \"{rv}\""))
+        };
+        for (limit, rv, taken) in [
+            (16, "CKR_ATTRIBUTE_VALUE_INVALID", 16),
+            (4, "CKR_ATTRIBUTE_VALUE_INVALID", 2),
+            (2, "CKR_FUNCTION_FAILED", 2),
+        ] {
+            let tokens = tokens(bench, &longer(limit, rv), Policy::default());
+            let token = admit(&tokens, &bench.one, PIN).unwrap();
+            for _ in 0..3 {
+                assert_eq!(make(&token, P256).unwrap().private.id.len(), taken);
+            }
+            assert_eq!(token.learnt().id_length, Some(IdLength::Bytes(taken)));
+            // It is the id that was too long, not what else is said.
+            assert_eq!(token.learnt().shapes.ec.map(|shape| shape.rung), Some(Rung::Full));
+        }
+    });
+}
+
+#[test]
+fn an_id_that_the_token_chooses_becomes_the_identifier() {
+    on_faulty("making::an_id_that_the_token_chooses_becomes_the_identifier", |bench| {
+        for (control, len) in [
+            // YubiHSM, OpenSC: it picks one where none is given, the same for both halves.
+            ("[objects]\nid-when-none = 2\nsame-id = true\n", 2),
+            // It replaces the one that is given.
+            ("[objects]\nid-length = 4\n", 4),
+            // It gives none, but takes one afterwards.
+            ("", 20),
+        ] {
+            let chosen = Policy { id_length: Some(IdLength::Chosen), ..Policy::default() };
+            let tokens = tokens(bench, control, chosen);
+            let token = admit(&tokens, &bench.one, PIN).unwrap();
+            let pair = make(&token, P256).unwrap();
+            assert_eq!((pair.private.id.len(), &pair.private.id), (len, &pair.public.id), "{control}");
+            assert!(token.key(Class::PrivateKey, &pair.private.id).is_ok());
+            assert!(token.sign(&pair.private, &Mechanism::Ecdsa, &sha256(b"data")).is_ok());
+        }
+        // And where any id at all is refused.
+        let refused = refuse("C_GenerateKeyPair", "attribute = \"CKA_ID\"\nrv = \"CKR_ATTRIBUTE_TYPE_INVALID\"");
+        let tokens =
+            tokens(bench, &format!("[objects]\nid-when-none = 2\nsame-id = true\n{refused}"), Policy::default());
+        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        assert_eq!(make(&token, P256).unwrap().public.id.len(), 2);
+        assert_eq!(token.learnt().id_length, Some(IdLength::Chosen));
+    });
+}
+
+/// What dnst calls a key first: 64 hexadecimal digits.
+fn first_name() -> String {
+    "0123456789abcdef".repeat(4)
+}
+
+fn spec(name: &str) -> KeyPairSpec<'_> {
+    KeyPairSpec {
+        kind: P256,
+        public_label: Some(name),
+        private_label: Some(name),
+        usage: Usage { sign: true, verify: true, ..Usage::default() },
+    }
+}
+
+#[test]
+fn cuts_labels_to_what_the_token_takes_and_finds_keys_by_their_whole_names() {
+    on_faulty("making::cuts_labels_to_what_the_token_takes_and_finds_keys_by_their_whole_names", |bench| {
+        let name = first_name();
+        let too_long = refuse(
+            "C_GenerateKeyPair",
+            "attribute = \"CKA_LABEL\"\nlonger-than = 40\nrv = \"CKR_ATTRIBUTE_VALUE_INVALID\"",
+        );
+        let tokens = tokens(bench, &too_long, Policy::default());
+        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        let pair = token.generate_key_pair(&spec(&name)).unwrap();
+        assert_eq!(token.learnt().labels, Some(Labels::Short));
+        assert_eq!(token.label(Class::PrivateKey, &pair.private.id).unwrap().as_deref(), Some(&name[..32]));
+        let found = token.list(&Filter { label: Some(&name), ..Filter::default() }).unwrap();
+        assert_eq!(found.len(), 2);
+        // What dnst calls it afterwards fits.
+        token.rename(Class::PublicKey, &pair.public.id, "example.org-4711-ksk-pub").unwrap();
+        token.rename(Class::PrivateKey, &pair.private.id, "example.org-4711-ksk-pri").unwrap();
+        assert_eq!(
+            token.label(Class::PublicKey, &pair.public.id).unwrap().as_deref(),
+            Some("example.org-4711-ksk-pub")
+        );
+        drop((token, tokens));
+        // The same, decided.
+        let policy = Policy { label_max: Some(40), ..Policy::default() };
+        let tokens = self::tokens(bench, &too_long, policy);
+        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        let pair = token.generate_key_pair(&spec(&name)).unwrap();
+        assert_eq!(token.label(Class::PrivateKey, &pair.private.id).unwrap().as_deref(), Some(&name[..40]));
+    });
+}
+
+#[test]
+fn makes_keys_without_labels_where_none_are_taken() {
+    on_faulty("making::makes_keys_without_labels_where_none_are_taken", |bench| {
+        let never = refuse("C_GenerateKeyPair", "attribute = \"CKA_LABEL\"\nrv = \"CKR_ATTRIBUTE_TYPE_INVALID\"");
+        let tokens = tokens(bench, &never, Policy::default());
+        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        let pair = token.generate_key_pair(&spec(&first_name())).unwrap();
+        assert_eq!(token.label(Class::PrivateKey, &pair.private.id), Ok(None));
+        assert_eq!(token.learnt().labels, Some(Labels::Refused));
+        drop((token, tokens));
+        let tokens = self::tokens(bench, "", Policy { label_max: Some(0), ..Policy::default() });
+        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        let pair = token.generate_key_pair(&spec("name")).unwrap();
+        assert_eq!(token.label(Class::PrivateKey, &pair.private.id), Ok(None));
+        // No name is every object's.
+        assert_eq!(token.list(&Filter { label: Some("name"), ..Filter::default() }), Ok(Vec::new()));
+        assert!(matches!(token.rename(Class::PrivateKey, &pair.private.id, "x"), Err(Error::Fixed { .. })));
+    });
+}
+
+#[test]
+fn a_token_with_labels_of_its_own_makes_keys_all_the_same() {
+    on_faulty("making::a_token_with_labels_of_its_own_makes_keys_all_the_same", |bench| {
+        let tokens = tokens(bench, "[objects]\nlabel-is-id = true\n", Policy::default());
+        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        signs(&token, P256);
+        assert_eq!(token.learnt().labels, Some(Labels::Own));
+    });
+}
+
+#[test]
+fn adds_replaces_and_leaves_out_what_the_operator_says() {
+    on_faulty("making::adds_replaces_and_leaves_out_what_the_operator_says", |bench| {
+        // nShield wants CKA_PRIVATE of a public key to be false, and Luna of a private one to be true.
+        let wants = refuse(
+            "C_GenerateKeyPair",
+            "class = \"CKO_PUBLIC_KEY\"\nattribute = \"CKA_PRIVATE\"\nmissing = true\nrv = \"CKR_TEMPLATE_INCOMPLETE\"",
+        ) + &refuse("C_GenerateKeyPair", "attribute = \"CKA_WRAP\"\nrv = \"CKR_TEMPLATE_INCONSISTENT\"")
+            + &refuse("C_GenerateKeyPair", "duplicate = true\nrv = \"CKR_TEMPLATE_INCONSISTENT\"");
+        let tokens = tokens(bench, &wants, Policy::default());
+        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        assert!(make(&token, P256).is_err());
+        drop((token, tokens));
+        let mut policy = Policy::default();
+        policy.key_template.all.public.add = vec![(0x2, vec![0])];
+        policy.key_template.ec.public.omit = vec![0x106];
+        let tokens = self::tokens(bench, &wants, policy);
+        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        signs(&token, P256);
+        assert_eq!(token.learnt().shapes.ec.map(|shape| shape.rung), Some(Rung::Full));
+        assert!(make(&token, KeyKind::Rsa { bits: 2048 }).is_ok(), "saying less would have done");
+    });
+}
+
+#[test]
+fn stores_no_public_key_where_the_private_one_tells_it() {
+    on_faulty("making::stores_no_public_key_where_the_private_one_tells_it", |bench| {
+        let policy = || Policy { store_public_key: Some(false), ..Policy::default() };
+        let tokens = tokens(bench, "", policy());
+        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        let count = || token.list(&Filter { class: Some(Class::PublicKey), ..Filter::default() }).unwrap().len();
+        let pair = make(&token, KeyKind::Rsa { bits: 2048 }).unwrap();
+        assert_eq!((count(), token.learnt().public_objects), (0, Some(false)));
+        let private = token.key(Class::PrivateKey, &pair.private.id).unwrap();
+        assert_eq!(private.public, pair.public.public);
+        // SoftHSM does not tell a point, which would be lost.
+        make(&token, P256).unwrap();
+        assert_eq!(count(), 1);
+        drop((token, tokens));
+        // NetHSM: both halves are one object.
+        bench.play("");
+        let one = "[objects]\ndestroy-pair = true\n[[fault]]\nfunctions = \"C_DestroyObject\"\nclass = \"CKO_PUBLIC_KEY\"\n\
+                   rv = \"CKR_OK\"\n";
+        let tokens = self::tokens(bench, one, policy());
+        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        signs(&token, KeyKind::Rsa { bits: 2048 });
+    });
+}

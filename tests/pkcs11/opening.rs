@@ -1,0 +1,192 @@
+//! Logging in on every kind of token: what it says of wrong PINs and of its state, PIN pads, no login at all, and keys that want a
+//! login for each signature.
+
+use std::sync::Arc;
+
+use cascade_hsm_bridge::pkcs11::{
+    Class, Curve, Error, Filter, KeyKind, LoginKind, Match, Policy, Refusal, Settings, Token, Tokens,
+};
+use cryptoki::error::RvError;
+use cryptoki::mechanism::Mechanism;
+
+use crate::bench::{Bench, PIN, admit, make, on_faulty, on_token, sha256};
+use crate::support::hsm::Hsm;
+
+const P256: KeyKind = KeyKind::Ec(Curve::P256);
+
+fn tokens(bench: &Bench, control: &str, login: LoginKind) -> Tokens {
+    bench.play(control);
+    let policies = vec![(Match::default(), Policy { login: Some(login), ..Policy::default() })];
+    bench.tokens_as(&Settings { policies, ..Settings::new(bench.module.clone()) })
+}
+
+fn works(token: &Token) {
+    let pair = make(token, P256).unwrap();
+    token.sign(&pair.private, &Mechanism::Ecdsa, &sha256(b"data")).unwrap();
+}
+
+#[test]
+fn a_wrong_pin_is_one_whatever_the_token_calls_it() {
+    on_faulty("opening::a_wrong_pin_is_one_whatever_the_token_calls_it", |bench| {
+        for control in [
+            "wrong-pin = \"CKR_USER_TYPE_INVALID\"",
+            "wrong-pin = \"CKR_PIN_LEN_RANGE\"",
+            "pin-prefix = \"0001\"\nmalformed-pin = \"CKR_ARGUMENTS_BAD\"",
+        ] {
+            let tokens = tokens(bench, &format!("[token]\n{control}\n"), LoginKind::User);
+            assert_eq!(admit(&tokens, &bench.one, "wrong").err(), Some(Refusal::WrongPin), "{control}");
+        }
+    });
+}
+
+#[test]
+fn a_pin_may_hold_the_name_of_a_user() {
+    on_faulty("opening::a_pin_may_hold_the_name_of_a_user", |bench| {
+        let tokens = tokens(bench, "[token]\npin-prefix = \"crypto-user:\"\n", LoginKind::User);
+        assert_eq!(admit(&tokens, &bench.one, PIN).err(), Some(Refusal::WrongPin));
+        works(&admit(&tokens, &bench.one, &format!("crypto-user:{PIN}")).unwrap());
+    });
+}
+
+#[test]
+fn logs_in_when_told_to_whatever_the_state_of_the_session_says() {
+    on_faulty("opening::logs_in_when_told_to_whatever_the_state_of_the_session_says", |bench| {
+        let says = "[token]\nsession-state = \"rw-user\"\nlogin-again = \"CKR_OK\"\nlogin-again-wrong-pin = \"CKR_USER_TYPE_INVALID\"\n";
+        let tokens = tokens(bench, says, LoginKind::User);
+        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        assert_eq!(token.learnt().tells_login, Some(false));
+        works(&token);
+        let pair = make(&token, P256).unwrap();
+        // By itself, or by another program.
+        bench.play(&format!("{says}[events]\nnumber = 1\ndo = \"logout\"\n"));
+        token.sign(&pair.private, &Mechanism::Ecdsa, &sha256(b"data")).unwrap();
+        assert_eq!(token.list(&Filter::default()).unwrap().len(), 4);
+    });
+}
+
+#[test]
+fn logs_in_each_session_where_that_of_another_is_not_enough() {
+    on_faulty("opening::logs_in_each_session_where_that_of_another_is_not_enough", |bench| {
+        let tokens = tokens(
+            bench,
+            "[token]\nlogin-per-session = true\nsession-state = \"rw-user\"\nlogin-again = \"CKR_OK\"\n",
+            LoginKind::User,
+        );
+        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        works(&token);
+        assert_eq!(token.learnt().logs_in_each, Some(true));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| works(&token));
+            }
+        });
+    });
+}
+
+#[test]
+fn a_token_whose_module_keeps_the_pin_needs_none() {
+    on_faulty("opening::a_token_whose_module_keeps_the_pin_needs_none", |bench| {
+        let own = format!("[token]\nown-pin = {PIN:?}\nmax-sessions = 1\n");
+        let tokens = tokens(bench, &own, LoginKind::None);
+        assert_eq!(admit(&tokens, &bench.one, PIN).err(), Some(Refusal::NoJudge));
+        let token = tokens.find(&bench.one).unwrap();
+        tokens.open(&token).unwrap();
+        // Also where there may be no session but one.
+        works(&token);
+        assert_eq!(token.learnt().login, Some(LoginKind::None));
+        // What the module no longer keeps cannot be made good here.
+        drop((token, tokens));
+        let tokens = self::tokens(bench, "", LoginKind::None);
+        let token = tokens.find(&bench.one).unwrap();
+        tokens.open(&token).unwrap();
+        let refused = make(&token, P256).unwrap_err();
+        assert_eq!(refused.rv().or(why(&refused)), Some(RvError::UserNotLoggedIn), "{refused}");
+    });
+}
+
+fn why(error: &Error) -> Option<RvError> {
+    match error {
+        Error::Unsettled { why, .. } | Error::Away(why) => why.rv(),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_pin_that_is_typed_at_the_token_is_waited_for_once() {
+    on_faulty("opening::a_pin_that_is_typed_at_the_token_is_waited_for_once", |bench| {
+        let pad = format!("[token]\nown-pin = {PIN:?}\nset-flags = [\"CKF_PROTECTED_AUTHENTICATION_PATH\"]\n");
+        let tokens = tokens(bench, &pad, LoginKind::ProtectedPath);
+        assert_eq!(admit(&tokens, &bench.one, PIN).err(), Some(Refusal::NoJudge));
+        let token = tokens.find(&bench.one).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| tokens.open(&token).unwrap());
+            }
+        });
+        works(&token);
+        assert_eq!(bench.count("C_Login"), 1);
+        // It is asked for again when the login is lost.
+        bench.play(&format!("{pad}[events]\nnumber = 1\ndo = \"logout\"\n"));
+        works(&token);
+    });
+}
+
+#[test]
+fn never_uses_up_the_last_try_of_a_token_that_tells_its_time_oddly() {
+    on_faulty("opening::never_uses_up_the_last_try_of_a_token_that_tells_its_time_oddly", |bench| {
+        // What openCryptoki says: the binding reads nothing of such a token.
+        let odd = "[token]\nutc-time = \"18:12:20\"\nset-flags = [\"CKF_CLOCK_ON_TOKEN\"]\npin-tries = 3\n";
+        let tokens = tokens(bench, odd, LoginKind::User);
+        for pin in ["wrong-1", "wrong-2"] {
+            assert_eq!(admit(&tokens, &bench.one, pin).err(), Some(Refusal::WrongPin));
+        }
+        assert_eq!(admit(&tokens, &bench.one, "wrong-3").err(), Some(Refusal::FinalTry));
+        bench.play(&format!("{odd}[events]\nnumber = 1\ndo = \"unlock-pin\"\n"));
+        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        works(&token);
+        // One token, whichever of its names is used.
+        assert_eq!(token.info().label, bench.one);
+        for name in [token.info().serial.clone(), token.info().slot_id.to_string()] {
+            assert!(Arc::ptr_eq(&token, &admit(&tokens, &name, PIN).unwrap()), "{name}");
+        }
+    });
+}
+
+#[test]
+fn a_key_that_wants_a_login_for_each_signature_gets_it() {
+    on_token("opening::a_key_that_wants_a_login_for_each_signature_gets_it", |bench| {
+        if Hsm::chosen().is_not(Hsm::SoftHsm2, "others do not make such keys") {
+            return;
+        }
+        bench.pkcs11_tool(&["--keypairgen", "--key-type", "EC:prime256v1", "--id", "0a0b", "--always-auth"]);
+        let tokens = bench.tokens();
+        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        let key = token.key(Class::PrivateKey, &[0x0a, 0x0b]).unwrap();
+        assert!(key.always_authenticate);
+        let public = token.key(Class::PublicKey, &[0x0a, 0x0b]).unwrap();
+        for _ in 0..3 {
+            let signature = token.sign(&key, &Mechanism::Ecdsa, &sha256(b"data")).unwrap();
+            assert!(token.verify(&public, &Mechanism::Ecdsa, &sha256(b"data"), &signature).unwrap());
+        }
+        // Others are signed with as ever meanwhile.
+        works(&token);
+    });
+}
+
+#[test]
+fn the_pin_of_such_a_key_is_not_tried_again_once_it_is_wrong() {
+    on_faulty("opening::the_pin_of_such_a_key_is_not_tried_again_once_it_is_wrong", |bench| {
+        let always = "[[attribute]]\nattribute = \"CKA_ALWAYS_AUTHENTICATE\"\nvalue = true\n";
+        let tokens = tokens(bench, always, LoginKind::User);
+        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        let pair = make(&token, P256).unwrap();
+        let wrong = "[[fault]]\nfunctions = \"C_Login\"\nrv = \"CKR_PIN_INCORRECT\"\n";
+        bench.play(&format!("{always}{wrong}"));
+        let sign = || token.sign(&pair.private, &Mechanism::Ecdsa, &sha256(b"data"));
+        let before = bench.count("C_Login");
+        for _ in 0..3 {
+            assert_eq!(sign().unwrap_err().rv(), Some(RvError::PinIncorrect));
+        }
+        assert_eq!(bench.count("C_Login") - before, 1);
+    });
+}
