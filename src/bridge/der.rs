@@ -44,7 +44,12 @@ pub fn ecdsa_signature(halves: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     let (r, s) = halves.split_at_checked(halves.len() / 2)?;
-    Some(item(SEQUENCE, &[&integer(r), &integer(s)]))
+    let mut numbers = Vec::with_capacity(halves.len().saturating_add(16));
+    put_integer(&mut numbers, r);
+    put_integer(&mut numbers, s);
+    let (header, len) = header(SEQUENCE, numbers.len());
+    numbers.splice(..0, header.into_iter().take(len));
+    Some(numbers)
 }
 
 /// The two halves, each `len` bytes, of an ECDSA-Sig-Value. `None` for what is none, or has numbers that do not fit.
@@ -69,32 +74,47 @@ pub fn ecdsa_halves(signature: &[u8], len: usize) -> Option<Vec<u8>> {
     Some(halves)
 }
 
-/// A number that is not negative: no leading zero but the one that keeps the sign bit clear.
 fn integer(magnitude: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_integer(&mut out, magnitude);
+    out
+}
+
+/// A number that is not negative: no leading zero but the one that keeps the sign bit clear.
+fn put_integer(out: &mut Vec<u8>, magnitude: &[u8]) {
     let first = magnitude.iter().position(|&byte| byte != 0).unwrap_or(magnitude.len());
     let digits = magnitude.get(first..).unwrap_or_default();
     let sign = digits.first().is_none_or(|byte| byte & 0x80 != 0);
-    item(INTEGER, &[if sign { &[0] } else { &[] }, digits])
+    put(out, INTEGER, &[if sign { &[0] } else { &[] }, digits]);
 }
 
 fn item(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
-    let len: usize = parts.iter().map(|part| part.len()).sum();
-    let mut out = Vec::with_capacity(len.saturating_add(6));
-    out.push(tag);
-    match u8::try_from(len) {
-        Ok(short @ 0..=0x7f) => out.push(short),
-        _ => {
-            let bytes = len.to_be_bytes();
-            let first = bytes.iter().position(|&byte| byte != 0).unwrap_or(0);
-            let digits = bytes.get(first..).unwrap_or_default();
-            out.push(0x80 | u8::try_from(digits.len()).unwrap_or(0x7f));
-            out.extend_from_slice(digits);
-        }
-    }
+    let mut out = Vec::new();
+    put(&mut out, tag, parts);
+    out
+}
+
+fn put(out: &mut Vec<u8>, tag: u8, parts: &[&[u8]]) {
+    let value: usize = parts.iter().map(|part| part.len()).sum();
+    let (header, len) = header(tag, value);
+    out.reserve(value.saturating_add(len));
+    out.extend(header.into_iter().take(len));
     for part in parts {
         out.extend_from_slice(part);
     }
-    out
+}
+
+/// Tag and length of a value of `len` bytes: so many of these bytes.
+fn header(tag: u8, len: usize) -> ([u8; 6], usize) {
+    let len = u32::try_from(len).unwrap_or(u32::MAX);
+    let [a, b, c, d] = len.to_be_bytes();
+    match len {
+        0..=0x7f => ([tag, d, 0, 0, 0, 0], 2),
+        0x80..=0xff => ([tag, 0x81, d, 0, 0, 0], 3),
+        0x100..=0xffff => ([tag, 0x82, c, d, 0, 0], 4),
+        0x1_0000..=0xff_ffff => ([tag, 0x83, b, c, d, 0], 5),
+        _ => ([tag, 0x84, a, b, c, d], 6),
+    }
 }
 
 /// The value of the item with `tag` that `bytes` begins with, and what follows it. Lengths of a signature have at most two digits.

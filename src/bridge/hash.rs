@@ -1,8 +1,6 @@
 //! The hash functions of signatures: KMIP's numbers, the token's mechanisms with each, and the hashing that is done here.
 #![forbid(unsafe_code)]
 
-use std::borrow::Cow;
-
 use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsPssParams};
 use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::types::Ulong;
@@ -21,6 +19,23 @@ pub(super) enum Hash {
     Sha512,
 }
 
+/// The hash of what is signed.
+pub(super) enum Digest<'a> {
+    /// By the client.
+    Given(&'a [u8]),
+    /// Here.
+    Made(digest::Digest),
+}
+
+impl AsRef<[u8]> for Digest<'_> {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Self::Given(digest) => digest,
+            Self::Made(digest) => digest.as_ref(),
+        }
+    }
+}
+
 impl Hash {
     pub(super) fn named(algorithm: HashingAlgorithm) -> Outcome<Self> {
         match algorithm {
@@ -33,10 +48,10 @@ impl Hash {
     }
 
     /// The hash of the data, or the one that was given if it has the right length.
-    pub(super) fn digest(self, input: Input<'_>) -> Outcome<Cow<'_, [u8]>> {
+    pub(super) fn digest(self, input: Input<'_>) -> Outcome<Digest<'_>> {
         match input {
-            Input::Data(data) => Ok(Cow::Owned(digest::digest(self.ring(), data).as_ref().to_vec())),
-            Input::Digest(digest) if digest.len() == self.len() => Ok(Cow::Borrowed(digest)),
+            Input::Data(data) => Ok(Digest::Made(digest::digest(self.ring(), data))),
+            Input::Digest(digest) if digest.len() == self.len() => Ok(Digest::Given(digest)),
             Input::Digest(digest) => {
                 let (len, own) = (digest.len(), self.len());
                 Err(Failure::invalid_field(format!("Digested Data of {len} bytes where the hash has {own}")))

@@ -1,8 +1,6 @@
 //! Unique Identifier <-> CKA_ID and class: upper-case hexadecimal of the CKA_ID, then `_pub` or `_priv`; without it, the pair.
 #![forbid(unsafe_code)]
 
-use std::fmt::Write;
-
 use crate::kmip::{Failure, Outcome};
 use crate::pkcs11::Class;
 
@@ -49,10 +47,13 @@ pub(super) fn format(class: Class, id: &[u8]) -> String {
 pub(super) fn bare(id: &[u8]) -> String {
     let mut text = String::with_capacity(id.len().saturating_mul(2).saturating_add(5));
     for byte in id {
-        // Writing to a String does not fail.
-        let _ = write!(text, "{byte:02X}");
+        text.extend([byte >> 4, byte & 0xf].map(digit));
     }
     text
+}
+
+fn digit(nibble: u8) -> char {
+    char::from(if nibble < 10 { b'0'.wrapping_add(nibble) } else { b'A'.wrapping_sub(10).wrapping_add(nibble) })
 }
 
 /// The one answer for every object that is not there.

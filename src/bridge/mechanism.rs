@@ -3,12 +3,13 @@
 #![forbid(unsafe_code)]
 
 use std::borrow::Cow;
+use std::ops::Deref;
 
 use cryptoki::mechanism::eddsa::{EddsaParams, EddsaSignatureScheme};
 use cryptoki::mechanism::{Mechanism, MechanismType};
 
 use super::der;
-use super::hash::{Hash, pss};
+use super::hash::{Digest, Hash, pss};
 use crate::kmip::{
     CryptographicAlgorithm, CryptographicParameters, DigitalSignatureAlgorithm, Failure, MaskGenerator, Outcome,
     PaddingMethod, ResultReason,
@@ -47,7 +48,34 @@ pub(super) enum Input<'a> {
 /// A call to the token: the mechanism and what it is given.
 pub(super) struct Call<'a> {
     pub(super) mechanism: Mechanism<'static>,
-    pub(super) data: Cow<'a, [u8]>,
+    pub(super) data: Data<'a>,
+}
+
+/// What a mechanism is given.
+pub(super) enum Data<'a> {
+    /// So many bytes of it, where it has more.
+    Digest(Digest<'a>, usize),
+    Made(Vec<u8>),
+    Whole(&'a [u8]),
+}
+
+impl Data<'_> {
+    /// Whether it is something else than what the client sent.
+    pub(super) fn is_made_here(&self) -> bool {
+        !matches!(self, Self::Whole(_))
+    }
+}
+
+impl Deref for Data<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Digest(digest, len) => digest.as_ref().get(..*len).unwrap_or(digest.as_ref()),
+            Self::Made(data) => data,
+            Self::Whole(data) => data,
+        }
+    }
 }
 
 impl Scheme {
@@ -131,24 +159,23 @@ impl Scheme {
     }
 
     fn call_by<'a>(self, has: &dyn Fn(MechanismType) -> bool, input: Input<'a>) -> Outcome<Option<Call<'a>>> {
-        let whole = |mechanism, data| Ok(Some(Call { mechanism, data: Cow::Borrowed(data) }));
-        let made = |mechanism, data| Ok(Some(Call { mechanism, data: Cow::Owned(data) }));
+        let whole = |mechanism, data| Ok(Some(Call { mechanism, data: Data::Whole(data) }));
+        let digest = |mechanism, digest, len| Ok(Some(Call { mechanism, data: Data::Digest(digest, len) }));
         match (self, input) {
             (Self::RsaPkcs1(hash), Input::Data(data)) if has(hash.rsa_pkcs()) => whole(hash.rsa_pkcs_mechanism(), data),
             (Self::RsaPkcs1(hash), input) if has(MechanismType::RSA_PKCS) => {
-                made(Mechanism::RsaPkcs, der::digest_info(hash.oid(), &hash.digest(input)?))
+                let info = der::digest_info(hash.oid(), hash.digest(input)?.as_ref());
+                Ok(Some(Call { mechanism: Mechanism::RsaPkcs, data: Data::Made(info) }))
             }
             (Self::RsaPss { hash, mask_hash, salt }, Input::Data(data)) if has(hash.rsa_pss()) => {
                 whole(hash.rsa_pss_mechanism(pss(hash, mask_hash, salt)), data)
             }
             (Self::RsaPss { hash, mask_hash, salt }, input) if has(MechanismType::RSA_PKCS_PSS) => {
-                made(Mechanism::RsaPkcsPss(pss(hash, mask_hash, salt)), hash.digest(input)?.into_owned())
+                digest(Mechanism::RsaPkcsPss(pss(hash, mask_hash, salt)), hash.digest(input)?, hash.len())
             }
             (Self::Ecdsa(hash, curve), input) if has(MechanismType::ECDSA) => {
                 // A hash longer than the curve is cut to it (FIPS 186-4, 6.4); some tokens refuse to do that themselves.
-                let mut data = hash.digest(input)?.into_owned();
-                data.truncate(curve.coordinate_len());
-                made(Mechanism::Ecdsa, data)
+                digest(Mechanism::Ecdsa, hash.digest(input)?, curve.coordinate_len())
             }
             (Self::Ecdsa(hash, _), Input::Data(data)) if has(hash.ecdsa()) => whole(hash.ecdsa_mechanism(), data),
             (Self::Eddsa, Input::Data(data)) if has(MechanismType::EDDSA) => {

@@ -84,7 +84,7 @@ impl Trial {
             How {
                 scheme: name,
                 mechanism: call.map(|call| call.mechanism.mechanism_type()),
-                hashed_here: call.is_some_and(|call| matches!(call.data, std::borrow::Cow::Owned(_))),
+                hashed_here: call.is_some_and(|call| call.data.is_made_here()),
             }
         };
         self.schemes.iter().map(how).collect()

@@ -1,7 +1,7 @@
 //! Request messages: header, credentials and batch items (KMIP 1.2, sections 6 and 7).
 #![forbid(unsafe_code)]
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use super::fields::{Field, optional, read_fields, repeated, required, same_tag};
 use super::{BatchErrorContinuation, Credential, Failure, Operation, Outcome, ResultReason, Version, tag};
@@ -124,7 +124,7 @@ impl<'a> Request<'a> {
     }
 
     fn judge(&self, mut items: Reader<'a>) -> Result<(), Rejected<'a>> {
-        let mut ids = HashSet::new();
+        let mut ids = BTreeSet::new();
         let mut count = 0_usize;
         while let Some(item) = items.next_item()? {
             if item.tag != tag::BATCH_ITEM || item.ty != Type::Structure {
