@@ -20,11 +20,13 @@ RUST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 ADDR ?= 127.0.0.1:5696
 
 # Tools, each with the Debian packages that bring it; MISSING is what this machine lacks of them.
-NEEDED = softhsm2-util:softhsm2 pkcs11-tool:opensc openssl:openssl mandoc:mandoc cc:gcc+libc6-dev python3:python3 script:bsdutils
+NEEDED = softhsm2-util:softhsm2 pkcs11-tool:opensc openssl:openssl mandoc:mandoc cc:gcc+libc6-dev python3:python3 script:bsdutils \
+	valgrind:valgrind
 MISSING := $(strip $(foreach need,$(NEEDED),$(shell \
 	command -v $(firstword $(subst :, ,$(need))) >/dev/null || echo $(subst +, ,$(lastword $(subst :, ,$(need)))))))
 
-.PHONY: all run check test lint deps conformance smoke fuzz soak bench-hostile install uninstall clean help
+.PHONY: all run check test lint deps conformance smoke fuzz soak bench bench-growth bench-hostile bench-callgrind bench-check \
+	install uninstall clean help
 .NOTPARALLEL:
 
 all:
@@ -33,7 +35,7 @@ all:
 run: deps all
 	@bash conf/try.sh $(BINARY) $(ADDR)
 
-check: deps lint smoke test
+check: deps lint smoke bench-check test
 
 # The program's own tests come last, so that their result closes the output.
 test:
@@ -46,9 +48,27 @@ soak:
 	cd tests/faulty-module && $(CARGO) build --locked
 	SOAK_SECONDS=$(or $(T),120) $(if $(S),SOAK_SEED=$(S)) $(CARGO) test --locked --test soak
 
+# How fast it is, and how much it takes, beside the token alone and TLS alone (tests/bench/README.md).
+BENCH = cd tests/bench && CASCADE_HSM_BRIDGE=$(abspath $(BINARY)) $(CARGO) run --quiet --release --locked --
+
+bench: deps all
+	$(BENCH) --json result.json $(PARTS)
+
+bench-growth: deps all
+	$(BENCH) --json growth.json growth
+
 # The time of a signature alone and among hostile peers, T seconds each.
-bench-hostile:
-	BENCH_SECONDS=$(or $(T),10) $(CARGO) bench --locked --bench hostile
+bench-hostile: all
+	$(BENCH) --pace 1,$(or $(T),10)000 hostile
+
+# Instructions for a request, compared with tests/bench/instructions; RECORD=1 writes that anew.
+bench-callgrind: deps
+	$(BENCH) instructions $(if $(RECORD),--record)
+
+# What repeats exactly of all this: allocations and instructions for a request.
+bench-check: deps
+	cd tests/bench && $(CARGO) test --release --locked
+	$(BENCH) instructions
 
 conformance:
 	$(CARGO) test --locked --test conformance -- --nocapture
@@ -70,6 +90,8 @@ lint:
 	cd tests/published-client && $(CARGO) clippy --locked --all-targets -- -D warnings
 	cd tests/faulty-module && $(CARGO) fmt --check
 	cd tests/faulty-module && $(CARGO) clippy --locked --all-targets -- -D warnings
+	cd tests/bench && $(CARGO) fmt --check
+	cd tests/bench && $(CARGO) clippy --release --locked --all-targets -- -D warnings
 	cd tests/fuzz && $(CARGO) fmt --check
 	cd tests/fuzz/fake-module && $(CARGO) fmt --check
 	cd tests/fuzz/fake-module && $(CARGO) clippy --locked --release -- -D warnings
@@ -119,6 +141,7 @@ clean:
 	$(CARGO) clean
 	cd tests/published-client && $(CARGO) clean
 	cd tests/faulty-module && $(CARGO) clean
+	cd tests/bench && $(CARGO) clean
 	cd tests/fuzz && $(CARGO) clean
 	cd tests/fuzz/fake-module && $(CARGO) clean
 	rm -rf tests/fuzz/corpus
@@ -132,6 +155,9 @@ help:
 	@echo 'make fuzz         T=front_end S=600: fuzz target T for S seconds (tests/fuzz/README.md)'
 	@echo 'make lint         formatting, clippy and rustdoc, warnings denied'
 	@echo 'make soak         T=120 S=: mixed clients and random faults for T seconds, then the accounts; S is the seed'
+	@echo 'make bench        PARTS=: what a request costs beside the token alone and TLS alone, and the targets (tests/bench/README.md)'
+	@echo 'make bench-growth   how throughput, latency and memory grow'
+	@echo 'make bench-callgrind  RECORD=: instructions for a request, beside those recorded'
 	@echo 'make bench-hostile  T=10: p99 of a signature alone and among hostile peers'
 	@echo 'make conformance  replay the OASIS test cases, where they are at hand (SHARED=../shared)'
 	@echo 'make deps         install the packages that run and check need (Debian)'

@@ -101,7 +101,7 @@ impl Bridge {
                 panic!("the bridge ended instead of listening: {status}");
             }
             assert!(since.elapsed() < PATIENCE, "the bridge does not say where it listens");
-            thread::sleep(Duration::from_millis(10));
+            thread::sleep(Duration::from_millis(1));
         }
     }
 

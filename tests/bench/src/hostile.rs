@@ -1,12 +1,7 @@
-//! How long a signature takes a well-behaved client, alone and among hostile peers: `make bench-hostile`.
+//! How long a signature takes a well-behaved client, alone and among hostile peers.
 //!
 //! The peers run on the same machine and take their share of its processors, so the ratio is that of a machine under attack from
-//! within; `BENCH_SECONDS` says how long each half takes.
-#![forbid(unsafe_code)]
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
-
-#[path = "../support/mod.rs"]
-mod support;
+//! within.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -14,10 +9,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::bridge::Options;
-use support::key::ecdsa_sha_256;
-use support::tags::operation;
-use support::{Bridge, Client, Item, KeySpec, Token};
+use crate::report::Report;
+use crate::support::key::ecdsa_sha_256;
+use crate::support::tags::operation;
+use crate::support::{Bridge, Client, Item, KeySpec, Options, Token, start};
 
 /// Times of the signatures made in `duration`, sorted.
 fn signatures(client: &mut Client, key: &str, duration: Duration) -> Vec<Duration> {
@@ -68,12 +63,11 @@ fn attack(bridge: &Bridge, token: &Token, over: &AtomicBool, attacks: &AtomicUsi
     }
 }
 
-fn main() {
-    let seconds = std::env::var("BENCH_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(10);
-    let duration = Duration::from_secs(seconds);
+/// Each half takes so long.
+pub fn run(duration: Duration, report: &mut Report) {
     let token = Token::create();
     // As it is run, not as it is tested.
-    let bridge = Bridge::start_with(&token, Options { log_level: Some("info"), ..Options::default() });
+    let bridge = start(&token, Options { log_level: Some("info"), ..Options::default() });
     let mut client = Client::connect(&bridge, &token);
     let key = client.create_key_pair(&KeySpec::ecdsa(256)).private;
     signatures(&mut client, &key, duration / 10);
@@ -88,13 +82,14 @@ fn main() {
         over.store(true, Ordering::Relaxed);
         among
     });
-    for (what, times) in [("undisturbed", &alone), ("disturbed", &among)] {
-        println!(
-            "{what:12} {:7} signatures, p50 {:.3} ms, p99 {:.3} ms",
-            times.len(),
-            percentile(times, 50),
-            percentile(times, 99)
-        );
+    for (what, times, attacks) in [("undisturbed", &alone, 0), ("disturbed", &among, attacks.into_inner())] {
+        let values = [
+            ("signatures", times.len() as f64),
+            ("p50 ms", percentile(times, 50)),
+            ("p99 ms", percentile(times, 99)),
+            ("attacks", attacks as f64),
+        ];
+        report.row("hostile peers", what, &values);
     }
-    println!("attacks {}, ratio of p99 {:.2}", attacks.into_inner(), percentile(&among, 99) / percentile(&alone, 99));
+    report.row("hostile peers", "ratio", &[("p99", percentile(&among, 99) / percentile(&alone, 99))]);
 }
