@@ -4,10 +4,12 @@
 
 mod support;
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::process::Command;
 
 use support::bridge::Options;
+use support::hsm::Hsm;
 use support::key::{ecdsa_sha_256, parameters, public_key, rsa_sha_256, sign_item, unique_identifier};
 use support::message::{Item, attribute, name_attribute};
 use support::openssl::{PublicKey, Scheme};
@@ -329,4 +331,110 @@ fn odd_objects_break_no_listing() {
     }
     let key = get(&mut client, "AA02_pub");
     assert!(key.verifies(SHA_256, b"data", &client.sign("AA02_priv", ecdsa_sha_256(), b"data")));
+}
+
+/// What a tool of another signer prints, none where this machine does not have it.
+fn tool(token: &Token, command: &[&str]) -> Option<String> {
+    let [program, args @ ..] = command else { panic!("a program") };
+    match token.command(program).args(args).output() {
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{program}: {said}");
+            Some(String::from_utf8_lossy(&output.stdout).into_owned())
+        }
+        Err(why) if why.kind() == ErrorKind::NotFound => {
+            println!("skipped: there is no {program} on this machine");
+            None
+        }
+        Err(why) => panic!("{program}: {why}"),
+    }
+}
+
+/// Holds that the key that a DNSKEY record has is what the bridge answers and signs with.
+fn is_served(client: &mut Client, id: &str, point: Option<usize>, record: &str) {
+    let id = id.to_uppercase();
+    let key = public_key(&client.get_public(&format!("{id}_pub"), None));
+    let asked = rsa_or_ecdsa(point.is_none());
+    assert!(key.verifies(SHA_256, b"data", &client.sign(&format!("{id}_priv"), asked, b"data")));
+    // Of RSA the whole numbers are in the record; that it is this key, its last bytes tell as well.
+    let info = key.subject_public_key_info();
+    let tail = match point {
+        Some(len) => info[info.len() - len..].to_vec(),
+        // Before the exponent, 02 03 01 00 01.
+        None => info[info.len() - 5 - 240..info.len() - 5].to_vec(),
+    };
+    let directory = Scratch::new("record");
+    let base64: String = record.split_whitespace().skip_while(|word| *word != "DNSKEY").skip(4).take(1).collect();
+    let file = directory.file("base64", base64 + "\n");
+    let decoded = Command::new("openssl").args(["base64", "-d", "-A", "-in"]).arg(file).output().unwrap().stdout;
+    assert!(decoded.ends_with(&tail), "{record}");
+}
+
+#[test]
+fn keys_that_opendnssec_itself_has_made_are_served() {
+    let token = Token::create();
+    if token.hsm().is_not(Hsm::SoftHsm2, "OpenDNSSEC is configured for that") {
+        return;
+    }
+    let directory = Scratch::new("opendnssec");
+    let module = Token::module();
+    let conf = directory.file(
+        "conf.xml",
+        format!(
+            "<Configuration><RepositoryList><Repository name=\"hsm\"><Module>{}</Module><TokenLabel>{}</TokenLabel>\
+             <PIN>{}</PIN><SkipPublicKey/></Repository></RepositoryList></Configuration>",
+            module.display(),
+            token.label,
+            token.pin
+        ),
+    );
+    let conf = conf.to_str().unwrap();
+    let Some(_) = tool(&token, &["ods-hsmutil", "-c", conf, "generate", "hsm", "rsa", "2048"]) else { return };
+    tool(&token, &["ods-hsmutil", "-c", conf, "generate", "hsm", "ecdsa", "256"]);
+    let listing = tool(&token, &["ods-hsmutil", "-c", conf, "list", "hsm"]).unwrap();
+    let bridge = Bridge::start(&token);
+    let mut client = Client::connect(&bridge, &token);
+    let mut seen = 0;
+    for line in listing.lines().filter(|line| line.starts_with("hsm ")) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (id, point, algorithm) = match words[2] {
+            "RSA/2048" => (words[1], None, "8"),
+            "ECDSA/256" => (words[1], Some(64), "13"),
+            other => panic!("{other}"),
+        };
+        let record = tool(&token, &["ods-hsmutil", "-c", conf, "dnskey", id, "example.org", "256", algorithm]).unwrap();
+        is_served(&mut client, id, point, &record);
+        seen += 1;
+    }
+    assert_eq!(seen, 2, "{listing}");
+}
+
+#[test]
+fn keys_that_knot_itself_has_made_are_served() {
+    let token = Token::create();
+    if token.hsm().is_not(Hsm::SoftHsm2, "Knot is configured for that") {
+        return;
+    }
+    let directory = Scratch::new("knot");
+    let (module, label) = (Token::module(), token.label.replace(' ', "%20"));
+    let conf = directory.file(
+        "knot.conf",
+        format!(
+            "database:\n  storage: {}\nkeystore:\n  - id: hsm\n    backend: pkcs11\n    \
+             config: \"pkcs11:token={label};pin-value={} {}\"\npolicy:\n  - id: p\n    keystore: hsm\n    manual: on\nzone:\n  \
+             - domain: example.org\n    dnssec-signing: on\n    dnssec-policy: p\n",
+            directory.path().display(),
+            token.pin,
+            module.display()
+        ),
+    );
+    let keymgr =
+        |args: &[&str]| tool(&token, &[&["keymgr", "-c", conf.to_str().unwrap(), "example.org"], args].concat());
+    for (algorithm, size, point) in [("ECDSAP256SHA256", "256", Some(64)), ("RSASHA256", "2048", None)] {
+        let size = format!("size={size}");
+        let Some(said) = keymgr(&["generate", &format!("algorithm={algorithm}"), &size, "zsk=yes"]) else { return };
+        let id = said.lines().last().unwrap_or_default().trim().to_owned();
+        let bridge = Bridge::start(&token);
+        is_served(&mut Client::connect(&bridge, &token), &id, point, &keymgr(&["dnskey", &id]).unwrap());
+    }
 }
