@@ -71,6 +71,15 @@ pub(super) fn parse(text: &str) -> Result<Vec<(PublicKey, Dnskey)>, String> {
     if keys.is_empty() { Err("there is no DNSKEY record in it".to_owned()) } else { Ok(keys) }
 }
 
+/// The keys in the DNSKEY records of a text, each with what a record holds of it.
+///
+/// # Errors
+/// As for files of the operator.
+pub fn read_dnskeys(text: &str) -> Result<Vec<(PublicKey, Vec<u8>)>, String> {
+    let keys = parse(text)?;
+    Ok(keys.into_iter().map(|(key, _)| key).map(|key| (key.clone(), encoded(&key))).collect())
+}
+
 /// The number of a record's first line, and the record in its fields: without comments, and with all that parentheses hold together.
 fn records(text: &str) -> Vec<(usize, Vec<String>)> {
     let mut records: Vec<(usize, Vec<String>)> = Vec::new();

@@ -26,6 +26,8 @@ pub use crate::pkcs11::{Overdue, Rescue, on_overdue};
 // For the fuzzer: what reads and writes bytes that others make and read.
 #[doc(hidden)]
 pub use der::{ecdsa_halves, ecdsa_signature, subject_public_key_info};
+#[doc(hidden)]
+pub use dnskey::read_dnskeys;
 pub use op::{OPERATIONS, Offered};
 pub use public_keys::{Error as PublicKeysError, PublicKeys};
 pub use role::{Role, Source as RoleSource};

@@ -26,6 +26,7 @@ fn main() -> io::Result<()> {
     let scripts = (0..messages.len()).map(|index| (messages[index].name.clone(), script(index)));
     write(directory, "module", scripts)?;
     write(directory, "config", configurations())?;
+    write(directory, "dnskey", records())?;
     write(directory, "der", encodings())
 }
 
@@ -56,6 +57,28 @@ fn configurations() -> Vec<(String, Vec<u8>)> {
     let mut files: Vec<_> = others.map(|key| (key.path.replace('.', "-"), format!("{needed}{}", line(key)))).collect();
     files.push(("all".into(), keys.iter().map(line).collect()));
     files.into_iter().map(|(name, text)| (name, text.into_bytes())).collect()
+}
+
+/// DNSKEY records, one of each algorithm, as signers write them.
+fn records() -> Vec<(String, Vec<u8>)> {
+    let zeros = |len: usize| format!("AwEA{}", "A".repeat(len.div_ceil(3) * 4 - 4));
+    let keys = [(8, "AwEAAcFc".to_owned()), (10, "AAABAwEAAcFc".to_owned())];
+    let points = [(13, 64), (14, 96), (15, 32), (16, 57)].map(|(number, len)| {
+        let padding = "=".repeat((3 - len % 3) % 3);
+        let whole = zeros(len);
+        (number, format!("{}{padding}", &whole[..whole.len() - padding.len()]))
+    });
+    let all = keys.into_iter().chain(points);
+    let texts = all.flat_map(|(number, key)| {
+        [
+            (format!("bind-{number}"), format!("; a key\nexample.org. IN DNSKEY 257 3 {number} {key}\n")),
+            (
+                format!("lines-{number}"),
+                format!("example.org.\t3600\tIN\tDNSKEY\t(256 3\n{number} {key} ) ;{{id = 1}}\n"),
+            ),
+        ]
+    });
+    texts.map(|(name, text)| (name, text.into_bytes())).collect()
 }
 
 /// Parameters, points, public keys and signatures of every curve; the first byte is the number of the curve.
