@@ -122,7 +122,7 @@ install:
 		>$(DESTDIR)$(UNITDIR)/$(PROGRAM).service
 	chmod 644 $(DESTDIR)$(UNITDIR)/$(PROGRAM).service
 	$(INSTALL) -m 644 conf/$(PROGRAM).socket $(DESTDIR)$(UNITDIR)
-	$(INSTALL) -m 644 LICENSE README.md CHANGELOG.md SECURITY.md $(DESTDIR)$(DOCDIR)
+	$(INSTALL) -m 644 LICENSE README.md CHANGELOG.md SECURITY.md conf/haproxy.cfg $(DESTDIR)$(DOCDIR)
 	$(INSTALL) -m 644 conf/config.toml $(DESTDIR)$(SYSCONFDIR)/config.toml.sample
 	[ -e $(DESTDIR)$(SYSCONFDIR)/config.toml ] || \
 		$(INSTALL) -m 644 conf/config.toml $(DESTDIR)$(SYSCONFDIR)/config.toml

@@ -78,6 +78,16 @@ impl Client {
         Some(message)
     }
 
+    /// The next message, or why there is none: for clients whose bridge may die.
+    pub fn try_receive(&mut self) -> io::Result<Vec<u8>> {
+        let mut message = vec![0; 8];
+        self.stream.read_exact(&mut message)?;
+        let length = u32::from_be_bytes([message[4], message[5], message[6], message[7]]);
+        message.resize(8 + usize::try_from(length).expect("32 bits"), 0);
+        self.stream.read_exact(&mut message[8..])?;
+        Ok(message)
+    }
+
     /// Whether the bridge has closed the connection and said nothing more.
     pub fn is_closed(&mut self) -> bool {
         self.receive_bytes().is_none()
