@@ -1,7 +1,7 @@
 //! A KMIP server that executes its requests on a PKCS#11 module.
 //!
 //! The modules form layers, from the top: `cli`, `daemon`, `check`, `keys`, `console`, `config`, `server`, `bridge`, then `kmip` (over
-//! `ttlv`) and `pkcs11` side by side, then what stands alone: `logging`, `notify`, `json`, `sys`. A file uses only what is below it;
+//! `ttlv`) and `pkcs11` side by side, then what stands alone: `logging`, `notify`, `json`, `der`, `sys`. A file uses only what is below it;
 //! `tests/layering.rs` holds that.
 
 pub mod bridge;
@@ -10,6 +10,7 @@ pub mod cli;
 pub mod config;
 pub mod console;
 pub mod daemon;
+mod der;
 pub mod json;
 pub mod keys;
 pub mod kmip;

@@ -24,13 +24,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("console", &["bridge", "config", "pkcs11", "sys"]),
     ("config", &["bridge", "logging", "pkcs11", "server", "sys"]),
     ("server", &["bridge", "logging", "notify", "sys", "ttlv"]),
-    ("bridge", &["kmip", "logging", "pkcs11", "sys", "ttlv"]),
+    ("bridge", &["der", "kmip", "logging", "pkcs11", "sys", "ttlv"]),
     ("kmip", &["ttlv"]),
     ("ttlv", &[]),
-    ("pkcs11", &["logging", "sys"]),
+    ("pkcs11", &["der", "logging", "sys"]),
     ("logging", &[]),
     ("notify", &[]),
     ("json", &[]),
+    ("der", &[]),
     ("sys", &[]),
 ];
 

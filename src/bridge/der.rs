@@ -1,18 +1,14 @@
 //! The little DER that keys and signatures need: SubjectPublicKeyInfo, RSAPublicKey, DigestInfo, ECDSA-Sig-Value.
 #![forbid(unsafe_code)]
 
+use crate::der::{self, BIT_STRING, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE};
 use crate::pkcs11::PublicKey;
-
-const INTEGER: u8 = 0x02;
-const BIT_STRING: u8 = 0x03;
-const OCTET_STRING: u8 = 0x04;
-const SEQUENCE: u8 = 0x30;
 
 /// AlgorithmIdentifier of rsaEncryption (RFC 8017, appendix A.1) with its NULL.
 const RSA_ENCRYPTION: &[u8] =
-    &[SEQUENCE, 13, 0x06, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
+    &[SEQUENCE, 13, OBJECT_IDENTIFIER, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
 /// The OID id-ecPublicKey (RFC 5480, section 2.1.1).
-const EC_PUBLIC_KEY: &[u8] = &[0x06, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
+const EC_PUBLIC_KEY: &[u8] = &[OBJECT_IDENTIFIER, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
 
 /// SubjectPublicKeyInfo (RFC 5280, 4.1; for the Edwards curves RFC 8410, 4).
 pub fn subject_public_key_info(key: &PublicKey) -> Vec<u8> {
@@ -52,26 +48,18 @@ pub fn ecdsa_signature(halves: &[u8]) -> Option<Vec<u8>> {
     Some(numbers)
 }
 
-/// The two halves, each `len` bytes, of an ECDSA-Sig-Value. `None` for what is none, or has numbers that do not fit.
+/// The two halves, each `len` bytes, of an ECDSA-Sig-Value. `None` for what is none, or has numbers that do not fit, and for what is
+/// written otherwise than DER has it: one signature has one form.
 pub fn ecdsa_halves(signature: &[u8], len: usize) -> Option<Vec<u8>> {
-    let (body, rest) = read(SEQUENCE, signature)?;
-    let (r, body) = read(INTEGER, body)?;
-    let (s, end) = read(INTEGER, body)?;
-    if !rest.is_empty() || !end.is_empty() {
-        return None;
-    }
+    let (r, rest) = der::first(der::whole(signature, SEQUENCE)?, INTEGER)?;
+    let s = der::whole(rest, INTEGER)?;
     let mut halves = Vec::with_capacity(len.saturating_mul(2));
     for number in [r, s] {
-        let digits = match number {
-            [] => return None,
-            [first, ..] if first & 0x80 != 0 => return None,
-            [0, digits @ ..] => digits,
-            digits => digits,
-        };
+        let digits = number.strip_prefix(&[0]).unwrap_or(number);
         halves.resize(halves.len().saturating_add(len.checked_sub(digits.len())?), 0);
         halves.extend_from_slice(digits);
     }
-    Some(halves)
+    (ecdsa_signature(&halves)? == signature).then_some(halves)
 }
 
 fn integer(magnitude: &[u8]) -> Vec<u8> {
@@ -117,18 +105,6 @@ fn header(tag: u8, len: usize) -> ([u8; 6], usize) {
     }
 }
 
-/// The value of the item with `tag` that `bytes` begins with, and what follows it. Lengths of a signature have at most two digits.
-fn read(tag: u8, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (&found, rest) = bytes.split_first()?;
-    let (&length, rest) = rest.split_first()?;
-    let (len, rest) = match length {
-        0..=0x7f => (length, rest),
-        0x81 => rest.split_first().map(|(&len, rest)| (len, rest)).filter(|(len, _)| *len > 0x7f)?,
-        _ => return None,
-    };
-    if found == tag { rest.split_at_checked(usize::from(len)) } else { None }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,6 +138,8 @@ mod tests {
         assert_eq!(ecdsa_halves(&good, 31), None, "number too large");
         assert_eq!(ecdsa_halves(&[SEQUENCE, 6, INTEGER, 1, 0x80, INTEGER, 1, 1], 32), None, "negative");
         assert_eq!(ecdsa_halves(&[SEQUENCE, 5, INTEGER, 0, INTEGER, 1, 1], 32), None, "empty");
+        assert_eq!(ecdsa_halves(&[SEQUENCE, 0x81, 6, INTEGER, 1, 1, INTEGER, 1, 1], 32), None, "a long length");
+        assert_eq!(ecdsa_halves(&[SEQUENCE, 7, INTEGER, 2, 0, 1, INTEGER, 1, 1], 32), None, "a zero too many");
         assert_eq!(ecdsa_signature(&[1; 63]), None);
         assert_eq!(ecdsa_signature(&[]), None);
     }

@@ -1,7 +1,7 @@
 //! The curves served, and the forms in which tokens give their parameters and points.
 #![forbid(unsafe_code)]
 
-use super::der;
+use crate::der;
 
 /// An elliptic curve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use cryptoki::object::{KeyType, ObjectClass};
 
 use super::curve::Curve;
-use super::der;
+use crate::der;
 
 /// The classes of objects served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

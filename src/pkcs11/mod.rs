@@ -10,7 +10,6 @@ mod change;
 mod crypto;
 mod curve;
 mod data_object;
-mod der;
 mod destroy;
 mod door;
 mod error;

@@ -7,14 +7,10 @@ use std::net::IpAddr;
 
 use ring::digest::{SHA256, digest};
 
-const BOOLEAN: u8 = 0x01;
-const OCTET_STRING: u8 = 0x04;
-const OID: u8 = 0x06;
-const UTF8_STRING: u8 = 0x0c;
-const PRINTABLE_STRING: u8 = 0x13;
-const IA5_STRING: u8 = 0x16;
-const SEQUENCE: u8 = 0x30;
-const SET: u8 = 0x31;
+use crate::der::{
+    self, BOOLEAN, IA5_STRING, OBJECT_IDENTIFIER, OCTET_STRING, PRINTABLE_STRING, SEQUENCE, SET, UTF8_STRING,
+};
+
 /// The version and the extensions of TBSCertificate.
 const VERSION: u8 = 0xa0;
 const EXTENSIONS: u8 = 0xa3;
@@ -57,51 +53,54 @@ pub(crate) struct Certificate {
 impl Certificate {
     /// Reads the DER form of a certificate. What is not understood of it is left out, and matches nothing.
     pub(crate) fn read(der: &[u8]) -> Self {
-        let (subject, names) = owner(der).unwrap_or_default();
+        let (subject, names) = owner(der);
         Self { fingerprint: digest(&SHA256, der).as_ref().to_vec(), subject, names }
     }
 }
 
 /// The alternative names of the certificate with this DER form.
 pub fn alternative_names_of(der: &[u8]) -> Vec<String> {
-    Certificate::read(der).names
+    owner(der).1
 }
 
-fn owner(der: &[u8]) -> Option<(Option<String>, Vec<String>)> {
-    let (certificate, _) = read(SEQUENCE, der)?;
-    let (tbs, _) = read(SEQUENCE, certificate)?;
-    let rest = read(VERSION, tbs).map_or(tbs, |(_, rest)| rest);
+/// Subject and alternative names, as far as the certificate can be read.
+pub fn owner(der: &[u8]) -> (Option<String>, Vec<String>) {
+    subject_and_extensions(der).map_or((None, Vec::new()), |(subject, extensions)| {
+        (distinguished_name(subject), extensions.and_then(alternative_names).unwrap_or_default())
+    })
+}
+
+/// Of a TBSCertificate (RFC 5280, section 4.1).
+fn subject_and_extensions(der: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
+    let (tbs, _) = der::first(der::whole(der, SEQUENCE)?, SEQUENCE)?;
     // Serial number, signature algorithm, issuer, validity.
-    let (_, rest) = any(rest)?;
-    let (_, rest) = read(SEQUENCE, rest)?;
-    let (_, rest) = read(SEQUENCE, rest)?;
-    let (_, rest) = read(SEQUENCE, rest)?;
-    let (subject, rest) = read(SEQUENCE, rest)?;
-    let (_, mut rest) = read(SEQUENCE, rest)?;
-    let mut names = Vec::new();
+    let (_, _, rest) = der::element(der::after(tbs, VERSION))?;
+    let (_, rest) = der::first(rest, SEQUENCE)?;
+    let (_, rest) = der::first(rest, SEQUENCE)?;
+    let (_, rest) = der::first(rest, SEQUENCE)?;
+    let (subject, rest) = der::first(rest, SEQUENCE)?;
+    let (_, mut rest) = der::first(rest, SEQUENCE)?;
+    let mut extensions = None;
     while !rest.is_empty() {
-        let ((tag, value), after) = any(rest)?;
+        let (tag, content, after) = der::element(rest)?;
         if tag == EXTENSIONS {
-            names = alternative_names(value).unwrap_or_default();
+            extensions = Some(content);
         }
         rest = after;
     }
-    Some((distinguished_name(subject), names))
+    Some((subject, extensions))
 }
 
 /// RFC 4514, section 2.
 fn distinguished_name(mut rest: &[u8]) -> Option<String> {
     let mut parts = Vec::new();
     while !rest.is_empty() {
-        let (mut set, after) = read(SET, rest)?;
+        let (mut set, after) = der::first(rest, SET)?;
         let mut part = String::new();
         while !set.is_empty() {
-            let (attribute, others) = read(SEQUENCE, set)?;
-            let (oid, value) = read(OID, attribute)?;
-            let ((tag, value), end) = any(value)?;
-            if !end.is_empty() || !matches!(tag, UTF8_STRING | PRINTABLE_STRING | IA5_STRING) {
-                return None;
-            }
+            let (attribute, others) = der::first(set, SEQUENCE)?;
+            let (oid, value) = der::first(attribute, OBJECT_IDENTIFIER)?;
+            let (UTF8_STRING | PRINTABLE_STRING | IA5_STRING, value, []) = der::element(value)? else { return None };
             let (_, name) = TYPES.iter().find(|(known, _)| *known == oid)?;
             if !part.is_empty() {
                 part.push('+');
@@ -134,17 +133,16 @@ fn escaped(value: &str) -> String {
 }
 
 fn alternative_names(extensions: &[u8]) -> Option<Vec<String>> {
-    let (mut rest, _) = read(SEQUENCE, extensions)?;
+    let mut rest = der::whole(extensions, SEQUENCE)?;
     while !rest.is_empty() {
-        let (extension, after) = read(SEQUENCE, rest)?;
-        let (oid, value) = read(OID, extension)?;
+        let (extension, after) = der::first(rest, SEQUENCE)?;
+        let (oid, value) = der::first(extension, OBJECT_IDENTIFIER)?;
         if oid == SUBJECT_ALT_NAME {
-            let value = read(BOOLEAN, value).map_or(value, |(_, rest)| rest);
-            let (value, _) = read(OCTET_STRING, value)?;
-            let (mut names, _) = read(SEQUENCE, value)?;
+            let value = der::whole(der::after(value, BOOLEAN), OCTET_STRING)?;
+            let mut names = der::whole(value, SEQUENCE)?;
             let mut found = Vec::new();
             while !names.is_empty() && found.len() < MOST_NAMES {
-                let ((tag, value), others) = any(names)?;
+                let (tag, value, others) = der::element(names)?;
                 if let Some(address) = address(tag, value) {
                     found.push(format!("IP:{address}"));
                 }
@@ -169,36 +167,6 @@ fn address(tag: u8, value: &[u8]) -> Option<IpAddr> {
     let v4 = || <[u8; 4]>::try_from(value).map(IpAddr::from).ok();
     let v6 = || <[u8; 16]>::try_from(value).map(IpAddr::from).ok();
     (tag == IP_ADDRESS).then(|| v4().or_else(v6)).flatten()
-}
-
-/// The value of the item that `bytes` begins with, which has to have `tag`, and what follows it.
-fn read(tag: u8, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    any(bytes).and_then(|((found, value), rest)| (found == tag).then_some((value, rest)))
-}
-
-/// A tag and its value.
-type Tagged<'a> = (u8, &'a [u8]);
-
-/// Tag and value of the item that `bytes` begins with, and what follows it. DER: definite lengths in their shortest form.
-fn any(bytes: &[u8]) -> Option<(Tagged<'_>, &[u8])> {
-    let (&tag, rest) = bytes.split_first()?;
-    let (&first, rest) = rest.split_first()?;
-    let (len, rest) = match first {
-        0..=0x7f => (usize::from(first), rest),
-        0x81..=0x83 => {
-            let (digits, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
-            let len =
-                digits.iter().try_fold(0_usize, |len, digit| len.checked_mul(256)?.checked_add((*digit).into()))?;
-            (len, rest)
-        }
-        _ => return None,
-    };
-    // Tags of several bytes do not occur in certificates.
-    if tag & 0x1f == 0x1f {
-        return None;
-    }
-    let (value, rest) = rest.split_at_checked(len)?;
-    Some(((tag, value), rest))
 }
 
 #[cfg(test)]

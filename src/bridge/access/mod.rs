@@ -12,6 +12,9 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 pub(super) use certificate::Certificate;
 pub use certificate::alternative_names_of;
+// For the fuzzer.
+#[doc(hidden)]
+pub use certificate::owner;
 pub(super) use clients::Known;
 pub use clients::{ClientSettings, Clients, Error, Login, Proof, Secret, Settings, Source, TokenSettings, read_secret};
 pub use rights::Rights;

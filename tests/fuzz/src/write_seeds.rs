@@ -27,7 +27,8 @@ fn main() -> io::Result<()> {
     write(directory, "module", scripts)?;
     write(directory, "config", configurations())?;
     write(directory, "dnskey", records())?;
-    write(directory, "der", encodings())
+    write(directory, "der", encodings())?;
+    write(directory, "certificate", certificates())
 }
 
 fn write(directory: &Path, target: &str, inputs: impl IntoIterator<Item = (String, Vec<u8>)>) -> io::Result<()> {
@@ -104,4 +105,55 @@ fn encodings() -> Vec<(String, Vec<u8>)> {
     let rsa = PublicKey::Rsa { modulus: vec![0xc1; 128], exponent: vec![1, 0, 1] };
     encodings.push(("info-rsa".into(), [vec![0], subject_public_key_info(&rsa)].concat()));
     encodings
+}
+
+/// Certificates as far as they are read: without a signature, and with names that ask for escapes.
+fn certificates() -> Vec<(String, Vec<u8>)> {
+    const COMMON_NAME: &[u8] = &[0x55, 4, 3];
+    const ORGANIZATION: &[u8] = &[0x55, 4, 10];
+    const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
+    let sequence = |parts: &[Vec<u8>]| element(0x30, &parts.concat());
+    let attribute = |oid: &[u8], tag: u8, value: &str| sequence(&[element(6, oid), element(tag, value.as_bytes())]);
+    let plain = [
+        element(0x31, &attribute(ORGANIZATION, 0x0c, "Example, Inc.")),
+        element(0x31, &attribute(COMMON_NAME, 0x13, "signer")),
+    ];
+    let double = [attribute(COMMON_NAME, 0x0c, " #a+\"<>;\\\0 "), attribute(ORGANIZATION, 0x16, "b ")].concat();
+    let names = [
+        element(0x82, b"signer.example"),
+        element(0x86, b"urn:example:signer"),
+        element(0x81, b"signer@example.org"),
+        element(0x87, &[192, 0, 2, 1]),
+    ];
+    let names = element(4, &sequence(&names));
+    let extension = |critical: &[u8]| [element(6, SUBJECT_ALT_NAME), critical.to_vec(), names.clone()];
+    let critical = element(1, &[0xff]);
+    let nothing = || sequence(&[]);
+    let certificate = |subject: &[Vec<u8>], extension: &[Vec<u8>]| {
+        let tbs = [
+            element(0xa0, &element(2, &[2])),
+            element(2, &[1]),
+            nothing(),
+            nothing(),
+            nothing(),
+            sequence(subject),
+            nothing(),
+            element(0xa3, &sequence(&[sequence(extension)])),
+        ];
+        sequence(&[sequence(&tbs), nothing(), element(3, &[0])])
+    };
+    vec![
+        ("plain".into(), certificate(&plain, &extension(&[]))),
+        ("double".into(), certificate(&[element(0x31, &double)], &extension(&critical))),
+        ("nobody".into(), certificate(&[], &extension(&[]))),
+    ]
+}
+
+/// An element of DER.
+fn element(tag: u8, content: &[u8]) -> Vec<u8> {
+    let len = match content.len() {
+        len @ 0..=0x7f => vec![len as u8],
+        len => vec![0x82, (len >> 8) as u8, len as u8],
+    };
+    [vec![tag], len, content.to_vec()].concat()
 }

@@ -1,21 +1,32 @@
-//! The little DER that tokens put into attributes: one element at a time, definite lengths only.
+//! The little DER that keys, signatures and certificates need, read one element at a time: definite lengths, tags of one byte.
+//!
+//! A length need not be in its shortest form, for tokens write longer ones; who wants DER to the letter writes what was read again and
+//! compares.
 #![forbid(unsafe_code)]
 
-pub(super) const INTEGER: u8 = 0x02;
-pub(super) const BIT_STRING: u8 = 0x03;
-pub(super) const OCTET_STRING: u8 = 0x04;
-pub(super) const OBJECT_IDENTIFIER: u8 = 0x06;
-pub(super) const PRINTABLE_STRING: u8 = 0x13;
-pub(super) const SEQUENCE: u8 = 0x30;
+pub(crate) const BOOLEAN: u8 = 0x01;
+pub(crate) const INTEGER: u8 = 0x02;
+pub(crate) const BIT_STRING: u8 = 0x03;
+pub(crate) const OCTET_STRING: u8 = 0x04;
+pub(crate) const OBJECT_IDENTIFIER: u8 = 0x06;
+pub(crate) const UTF8_STRING: u8 = 0x0c;
+pub(crate) const PRINTABLE_STRING: u8 = 0x13;
+pub(crate) const IA5_STRING: u8 = 0x16;
+pub(crate) const SEQUENCE: u8 = 0x30;
+pub(crate) const SET: u8 = 0x31;
 
 /// The element that begins `bytes`: its tag, its content, and what follows it. `None` if it is cut short.
-pub(super) fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+pub(crate) fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = bytes.split_first()?;
+    // The first of several bytes; nothing that is read here has such a tag.
+    if tag & 0x1f == 0x1f {
+        return None;
+    }
     let (&first, rest) = rest.split_first()?;
     let (len, rest) = if first < 0x80 {
         (usize::from(first), rest)
     } else {
-        // Four length bytes are more than any attribute of a key needs; 0x80 (indefinite) is not DER.
+        // Four length bytes are more than anything read here needs; 0x80 (indefinite) is not DER.
         let count = usize::from(first & 0x7f);
         if !(1..=4).contains(&count) {
             return None;
@@ -29,7 +40,7 @@ pub(super) fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
 }
 
 /// The content of the element `bytes` consists of, if it has this tag and nothing follows it.
-pub(super) fn whole(bytes: &[u8], tag: u8) -> Option<&[u8]> {
+pub(crate) fn whole(bytes: &[u8], tag: u8) -> Option<&[u8]> {
     match element(bytes)? {
         (found, content, []) if found == tag => Some(content),
         _ => None,
@@ -37,15 +48,20 @@ pub(super) fn whole(bytes: &[u8], tag: u8) -> Option<&[u8]> {
 }
 
 /// The content of the first element of `bytes`, if it has this tag, and what follows.
-pub(super) fn first(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
+pub(crate) fn first(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     match element(bytes)? {
         (found, content, rest) if found == tag => Some((content, rest)),
         _ => None,
     }
 }
 
+/// What follows the first element of `bytes`, if it has this tag; all of them if it has not, for it may be left out.
+pub(crate) fn after(bytes: &[u8], tag: u8) -> &[u8] {
+    first(bytes, tag).map_or(bytes, |(_, rest)| rest)
+}
+
 /// The bytes of a BIT STRING's content, if it is made of whole bytes.
-pub(super) fn bits(content: &[u8]) -> Option<&[u8]> {
+pub(crate) fn bits(content: &[u8]) -> Option<&[u8]> {
     match content.split_first()? {
         (0, bytes) => Some(bytes),
         _ => None,
@@ -74,6 +90,7 @@ mod tests {
         }
         assert_eq!(element(&[0x30, 0x80, 0, 0]), None);
         assert_eq!(element(&[0x30, 0x85, 0, 0, 0, 0, 0]), None);
+        assert_eq!(element(&[0x3f, 0x21, 1, 0]), None, "a tag of two bytes");
         assert_eq!(element(&[0x30, 0x84, 0xff, 0xff, 0xff, 0xff, 1]), None);
     }
 
