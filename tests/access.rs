@@ -256,3 +256,21 @@ fn after_the_first_login_neither_a_wrong_pin_nor_an_unknown_name_gets_to_a_token
     }
     assert_eq!(asked(), before);
 }
+
+#[test]
+fn no_pin_is_tried_where_the_token_says_that_it_would_be_the_last_or_is_locked() {
+    let (token, faulty) = (Token::create(), Faulty::new());
+    let bridge = Bridge::start_with(&token, faulty.options());
+    let mut client = Client::connect(&bridge, &token);
+    for flag in ["CKF_USER_PIN_FINAL_TRY", "CKF_USER_PIN_LOCKED"] {
+        faulty.play(&format!("[token]\nset-flags = [{flag:?}]\n"));
+        refused(&mut client, &token.label, &token.pin);
+    }
+    assert_eq!(faulty.count("C_Login"), 0);
+    faulty.play("");
+    client.call(random()).payload();
+    // Once a PIN is in force the token is not asked.
+    faulty.play("[token]\nset-flags = [\"CKF_USER_PIN_FINAL_TRY\"]\n");
+    client.call(random()).payload();
+    assert_eq!(faulty.count("C_Login"), 1);
+}

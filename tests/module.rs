@@ -11,10 +11,13 @@ use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 use support::bridge::Options;
+use support::hsm::SO_PIN;
 use support::key::{KeyPair, ecdsa_sha_256, sign_item};
 use support::scratch::Scratch;
 use support::tags::{continuation, operation, reason};
 use support::{Bridge, Client, Faulty, Item, KeySpec, Request, Response, Token, until};
+
+const NEW_PIN: &str = "pin-6027-of-the-user";
 
 /// A bridge that gives a call to the module a second.
 fn impatient(faulty: &Faulty, token: &Token) -> Bridge {
@@ -279,4 +282,45 @@ fn the_pin_comes_from_the_service_managers_credentials() {
     faulty.happen("logout");
     client.sign(&pair.private, ecdsa_sha_256(), b"data");
     assert_eq!(faulty.count("C_Login"), 2);
+}
+
+#[test]
+fn who_gets_no_session_in_time_is_told_so_and_the_others_are_served() {
+    let (token, faulty) = (Token::create(), Faulty::new());
+    // One to lend, beside the one that keeps the login.
+    let pkcs11 = "max-sessions = 2\nsession-timeout = 1".to_string();
+    let bridge = Bridge::start_with(&token, Options { pkcs11, ..faulty.options() });
+    let mut client = Client::connect(&bridge, &token);
+    let pair = client.create_key_pair(&KeySpec::ecdsa(256));
+    faulty.play("[[fault]]\nfunction = \"C_Sign\"\nhang = true\nnext = 1\n");
+    let sign = sign_item(&pair.private, ecdsa_sha_256(), b"data");
+    let mut holder = Client::connect(&bridge, &token);
+    let request = holder.request(vec![sign.clone()]);
+    holder.send(&request.encode());
+    until("a session is held", || faulty.count("calls-hanging") == 1);
+    let answer = client.call(sign.clone());
+    answer.is_refused(reason::GENERAL_FAILURE);
+    assert_eq!(answer.message.as_deref(), Some("no session of the token became free in time"));
+    faulty.play("");
+    Response::read(&holder.receive().expect("an answer")).single().payload();
+    client.call(sign).payload();
+}
+
+#[test]
+fn a_token_that_is_initialised_anew_is_served_with_its_new_pin() {
+    let (token, faulty) = (Token::create(), Faulty::new());
+    let bridge = Bridge::start_with(&token, faulty.options());
+    let old = Client::connect(&bridge, &token).create_key_pair(&KeySpec::ecdsa(256));
+    let slot = token.slot().to_string();
+    let again = ["--init-token", "--slot", &slot, "--label", &token.label, "--pin", NEW_PIN, "--so-pin", SO_PIN];
+    assert!(token.command("softhsm2-util").args(again).output().unwrap().status.success());
+    let mut client = Client::connect_as(&bridge, Some((&token.label, NEW_PIN)));
+    client.call(sign_item(&old.private, ecdsa_sha_256(), b"data")).is_refused(reason::ITEM_NOT_FOUND);
+    let new = client.create_key_pair(&KeySpec::ecdsa(256));
+    client.sign(&new.private, ecdsa_sha_256(), b"data");
+    drop(bridge);
+    // Nothing that was made was made with what is no more.
+    let bridge = Bridge::start_with(&token, faulty.options());
+    let mut client = Client::connect_as(&bridge, Some((&token.label, NEW_PIN)));
+    client.sign(&new.private, ecdsa_sha_256(), b"data");
 }

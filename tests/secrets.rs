@@ -80,6 +80,34 @@ fn what_holds_secrets_cannot_be_printed() {
 }
 
 #[test]
+fn other_programs_see_no_secret_of_the_process() {
+    let (token, directory) = (Token::create(), Scratch::new("secrets"));
+    let tables = kept_secrets(&token, &directory);
+    let bridge = Bridge::start_with(&token, Options { tables, ..Options::default() });
+    Client::connect(&bridge, &token).random(8);
+    // One PIN more, which is proved by a process of its own.
+    let mut other = Client::connect_as(&bridge, Some((&token.label, WRONG_PASSWORD)));
+    other.call(Item::new(operation::LOCATE, vec![])).is_refused(reason::AUTHENTICATION_NOT_SUCCESSFUL);
+    let read = |name: &str| std::fs::read(format!("/proc/{}/{name}", bridge.pid())).unwrap();
+    for name in ["cmdline", "environ", "comm"] {
+        let text = String::from_utf8_lossy(&read(name)).into_owned();
+        for secret in [token.pin.as_str(), OWN_PASSWORD, WRONG_PASSWORD] {
+            does_not_hold(&text, secret.as_bytes(), name);
+        }
+    }
+    let limits = String::from_utf8(read("limits")).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    // With 1 there is no file, and no program that collects dumps is fed either. core(5)
+    let allowed: Vec<_> = core.split_whitespace().skip(4).take(2).collect();
+    assert!(allowed.iter().all(|limit| ["0", "1"].contains(limit)), "{core}");
+    // Nor in what it keeps.
+    for file in std::fs::read_dir(bridge.state_dir()).unwrap() {
+        let text = std::fs::read(file.unwrap().path()).unwrap_or_default();
+        does_not_hold(&String::from_utf8_lossy(&text), token.pin.as_bytes(), "the PIN");
+    }
+}
+
+#[test]
 fn secrets_stay_out_of_logs_and_error_texts() {
     let token = Token::create();
     let (known, number) = known_key(&token);

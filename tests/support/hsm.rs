@@ -10,7 +10,7 @@ use std::{env, fmt};
 use super::services::Services;
 
 /// A PIN of the security officer that appears nowhere else, so that logs can be searched for it.
-const SO_PIN: &str = "pin-8204";
+pub const SO_PIN: &str = "pin-8204";
 
 /// The SO PIN of an openCryptoki token that nobody has initialised yet.
 const FIRST_SO_PIN: &str = "87654321";
