@@ -32,4 +32,4 @@ pub use op::{OPERATIONS, Offered};
 pub use public_keys::{Error as PublicKeysError, PublicKeys};
 pub use role::{Role, Source as RoleSource};
 pub use service::{After, Bridge, Peer, Service, Settings};
-pub use trial::{How, Signature, Trial};
+pub use trial::{How, Signature, Standing, Trial};

@@ -17,9 +17,20 @@ pub struct Trial {
     pub name: &'static str,
     /// The kind that is made to try it.
     pub kind: KeyKind,
-    /// Whether a token without it is one that signers can hardly use.
-    pub common: bool,
+    /// How much it is missed where it does not work.
+    pub standing: Standing,
     schemes: Vec<(&'static str, Scheme)>,
+}
+
+/// How much a kind of key is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// Hardly.
+    Rare,
+    /// By some signers.
+    Used,
+    /// By nearly all.
+    Common,
 }
 
 /// How a token signs.
@@ -55,14 +66,15 @@ impl Trial {
         ];
         let ecdsa = |curve, hash| vec![("ECDSA", Scheme::Ecdsa(hash, curve))];
         let eddsa = || vec![("EdDSA", Scheme::Eddsa)];
-        let trial = |name, kind, common, schemes| Self { name, kind, common, schemes };
+        let trial = |name, kind, standing, schemes| Self { name, kind, standing, schemes };
+        let curve = KeyKind::Ec;
         vec![
-            trial("RSA-2048", KeyKind::Rsa { bits: 2048 }, true, rsa),
-            trial("P-256", KeyKind::Ec(Curve::P256), true, ecdsa(Curve::P256, Hash::Sha256)),
-            trial("P-384", KeyKind::Ec(Curve::P384), false, ecdsa(Curve::P384, Hash::Sha384)),
-            trial("P-521", KeyKind::Ec(Curve::P521), false, ecdsa(Curve::P521, Hash::Sha512)),
-            trial("Ed25519", KeyKind::Ec(Curve::Ed25519), false, eddsa()),
-            trial("Ed448", KeyKind::Ec(Curve::Ed448), false, eddsa()),
+            trial("RSA-2048", KeyKind::Rsa { bits: 2048 }, Standing::Common, rsa),
+            trial("P-256", curve(Curve::P256), Standing::Common, ecdsa(Curve::P256, Hash::Sha256)),
+            trial("P-384", curve(Curve::P384), Standing::Used, ecdsa(Curve::P384, Hash::Sha384)),
+            trial("P-521", curve(Curve::P521), Standing::Rare, ecdsa(Curve::P521, Hash::Sha512)),
+            trial("Ed25519", curve(Curve::Ed25519), Standing::Used, eddsa()),
+            trial("Ed448", curve(Curve::Ed448), Standing::Rare, eddsa()),
         ]
     }
 

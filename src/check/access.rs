@@ -44,7 +44,11 @@ pub fn public_keys(directory: &Path, report: &mut Report<'_>) {
             }
             report.say(Line::ok("public keys", format!("{} in {}", keys.len(), directory.display())));
         }
-        Err(why) => report.say(Line::fail("public keys", why)),
+        Err(why) => report.say(Line::fail(
+            "public keys",
+            why,
+            "the bridge's user has to read the directory; public-keys names it",
+        )),
     }
 }
 

@@ -22,7 +22,11 @@ pub fn look(config: &Config, made_by_root: bool, report: &mut Report<'_>) {
     match look::at(&config.tls, &listening) {
         Ok(Some(seen)) => tell(&seen, report),
         Ok(None) => to_be_made(config, &listening, made_by_root, report),
-        Err(error) => report.say(Line::fail(SUBJECT, error)),
+        Err(error) => report.say(Line::fail(
+            SUBJECT,
+            error,
+            "server.identity names certificate and key; without it the bridge makes its own",
+        )),
     }
 }
 
@@ -36,8 +40,11 @@ fn tell(seen: &Seen, report: &mut Report<'_>) {
     let names = if seen.names.is_empty() { "no name".to_owned() } else { seen.names.join(", ") };
     let text = format!("{path}, {} key, for {names}, {end}", seen.key);
     let line = if seen.is_expired {
-        Line::fail(SUBJECT, text)
-            .hint("clients that verify it refuse it; put a new one there, and send HUP to a running bridge")
+        Line::fail(
+            SUBJECT,
+            text,
+            "clients that verify it refuse it; put a new one there, and send HUP to a running bridge",
+        )
     } else {
         Line::ok(SUBJECT, text)
     };

@@ -43,8 +43,7 @@ pub fn look(token: &Token, vendor: Option<&Vendor>, patience: Patience, outlet: 
     };
     let line = match bench.use_object(kind == "private") {
         Ok(how) => Line::ok(SUBJECT, format!("{kind} ones: made, read, {how}, destroyed")).with("able", true),
-        Err(why) => Line::fail(SUBJECT, format!("{kind} ones: {why}"))
-            .hint("this token cannot keep the states of keys")
+        Err(why) => Line::fail(SUBJECT, format!("{kind} ones: {why}"), "this token cannot keep the states of keys")
             .advice(vendor, Topic::DataObject)
             .with("able", false),
     };

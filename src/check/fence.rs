@@ -63,6 +63,9 @@ const GONE: u8 = b'-';
 const LINE: u8 = b'L';
 const MADE: u8 = b'+';
 
+/// What to do where nothing else helps.
+const AGAIN: &str = "what comes after it was not looked at: run it again";
+
 /// The way out of the fence.
 #[derive(Clone, Copy)]
 pub struct Outlet<'p>(&'p File);
@@ -152,7 +155,11 @@ pub fn run(
             }
         }
         Err(why) => {
-            report.say(Line::fail("process", format!("cannot start another process: {why}")));
+            report.say(Line::fail(
+                "process",
+                format!("cannot start another process: {why}"),
+                "ulimit -u is how many there may be",
+            ));
             false
         }
     }
@@ -178,7 +185,13 @@ impl Outside<'_, '_> {
             let left = self.call.as_ref().and_then(|(_, limit)| limit.map(|(end, _)| end));
             let left = left.map(|end| end.saturating_duration_since(Instant::now()));
             match fenced.hear(caught, left, &mut said) {
-                Ok(Heard::Something) => self.understand(&mut said),
+                Ok(Heard::Something) => {
+                    self.understand(&mut said);
+                    // A process that the module has started may keep the pipe open.
+                    if self.is_done {
+                        return Ok(());
+                    }
+                }
                 Ok(Heard::End) => return Ok(()),
                 Ok(Heard::Nothing) => return Err(self.overdue()),
                 Ok(Heard::Signal(signal)) => {
@@ -186,7 +199,7 @@ impl Outside<'_, '_> {
                     fenced.signal(signal);
                     return Ok(());
                 }
-                Err(why) => return Err(Line::fail("process", format!("cannot hear the other process: {why}"))),
+                Err(why) => return Err(Line::fail("process", format!("cannot hear the other process: {why}"), AGAIN)),
             }
         }
     }
@@ -194,8 +207,8 @@ impl Outside<'_, '_> {
     fn overdue(&self) -> Line {
         let (call, limit) = self.call.as_ref().map_or(("", None), |(call, limit)| (call.as_str(), *limit));
         let seconds = limit.map_or(0, |(_, most)| most.as_secs());
-        Line::fail("module", format!("{call} has not returned after {seconds} s"))
-            .hint("the HSM may be away, or busy; pkcs11.call-timeout is how long the bridge lets a client wait")
+        let hint = "the HSM may be away, or busy; pkcs11.call-timeout is how long the bridge lets a client wait";
+        Line::fail("module", format!("{call} has not returned after {seconds} s"), hint)
             .with("call", call)
             .with("seconds", seconds)
     }
@@ -207,7 +220,7 @@ impl Outside<'_, '_> {
         let call = self.call.as_ref().map_or("", |(call, _)| call.as_str());
         let during = if call.is_empty() { String::new() } else { format!(" during {call}") };
         if let Some(signal) = caught.take() {
-            self.report.say(Line::fail("process", format!("interrupted by signal {signal}{during}")));
+            self.report.say(Line::fail("process", format!("interrupted by signal {signal}{during}"), AGAIN));
             return false;
         }
         if self.is_done {
@@ -218,11 +231,9 @@ impl Outside<'_, '_> {
             Ok(None) => "it cannot be ended".to_owned(),
             Err(why) => why.to_string(),
         };
-        self.report.say(
-            Line::fail("module", format!("the process that had it loaded died{during}: {how}"))
-                .hint("so would the bridge, at that call; the module's vendor has to mend it")
-                .with("call", call),
-        );
+        let hint = "so would the bridge, at that call; the module's vendor has to mend it";
+        let text = format!("the process that had it loaded died{during}: {how}");
+        self.report.say(Line::fail("module", text, hint).with("call", call));
         false
     }
 

@@ -68,7 +68,7 @@ impl Inside<'_> {
     pub fn look(&self, outlet: Outlet<'_>, report: &mut Report<'_>) {
         let config = self.config();
         if let Err(why) = become_user(config) {
-            return report.say(Line::fail("user", why));
+            return report.say(Line::fail("user", why, "start it as root, or as that user"));
         }
         access::look(config, report);
         if config.tls.identity.is_none() && certificate::is_sound(self.judged) {
@@ -98,7 +98,13 @@ impl Inside<'_> {
         tokens::describe(&choice, &self.config().pkcs11, report);
         let token = match tokens.find(&choice.name) {
             Ok(token) => token,
-            Err(refusal) => return report.say(Line::fail("token", refusal)),
+            Err(refusal) => {
+                return report.say(Line::fail(
+                    "token",
+                    refusal,
+                    "--token names one by its label, serial number or slot",
+                ));
+            }
         };
         mechanisms::look(&token, patience, outlet, report);
         let entered = login::look(tokens, visit, &choice, vendor, self, outlet, report);
@@ -119,7 +125,7 @@ impl Inside<'_> {
                 outlet.calling("C_Finalize", self.patience().start());
                 tokens.finalize();
             }
-            Err(why) => report.say(Line::fail("data objects", why)),
+            Err(why) => report.say(Line::fail("data objects", why, "run it again")),
         }
     }
 

@@ -13,6 +13,9 @@ use crate::pkcs11::{Refusal, Token, TokenInfo, Tokens};
 
 const SUBJECT: &str = "login";
 
+/// What to do unless it is known better.
+const OFFICER: &str = "the vendor's tools show the tries that are left, and let the security officer set a new PIN";
+
 /// Opens a session, and logs in if that can do no harm.
 pub fn look(
     tokens: &Tokens,
@@ -27,7 +30,10 @@ pub fn look(
     if let Some(info) = &choice.info {
         outlet.calling("C_OpenSession", patience.call());
         if let Err(error) = tokens.try_session(info.slot_id) {
-            report.say(Line::fail("session", error).advice(vendor, Topic::Session));
+            report.say(
+                Line::fail("session", error, "other programs may hold all sessions of the token")
+                    .advice(vendor, Topic::Session),
+            );
             return None;
         }
         if let Some(line) = forbids(info, inside.trials.low_pin) {
@@ -41,7 +47,7 @@ pub fn look(
     let way = match found.and_then(|token| visit.way_into(&token)) {
         Ok(way) => way,
         Err(denied) => {
-            let line = Line::fail(SUBJECT, format!("not tried: {denied}"));
+            let line = Line::fail(SUBJECT, format!("not tried: {denied}"), "--pin-file names a file with the PIN");
             // To look at what can be seen without it is a check too.
             let asked = inside.trials.sign || inside.trials.data_objects;
             report.say(if asked { line } else { line.but_warn() });
@@ -70,10 +76,10 @@ pub fn patience(way: &Way, patience: Patience) -> Option<Duration> {
 /// Why no login is tried.
 fn forbids(info: &TokenInfo, low_pin: bool) -> Option<Line> {
     if info.user_pin_locked {
-        return Some(Line::fail(SUBJECT, format!("not tried: {}", Refusal::PinLocked)));
+        return Some(Line::fail(SUBJECT, format!("not tried: {}", Refusal::PinLocked), OFFICER));
     }
     if info.user_pin_final_try {
-        return Some(Line::fail(SUBJECT, format!("not tried: {}", Refusal::FinalTry)));
+        return Some(Line::fail(SUBJECT, format!("not tried: {}", Refusal::FinalTry), OFFICER));
     }
     if info.user_pin_count_low && !low_pin {
         return Some(
@@ -88,7 +94,7 @@ fn forbids(info: &TokenInfo, low_pin: bool) -> Option<Line> {
 }
 
 fn refused(denied: &Denied, way: &Way, vendor: Option<&Vendor>) -> Line {
-    let line = Line::fail(SUBJECT, format!("{}: {denied}", words(way))).with("pin", source(way));
+    let line = Line::fail(SUBJECT, format!("{}: {denied}", words(way)), OFFICER).with("pin", source(way));
     match denied {
         Denied::Refused(Refusal::PinLocked | Refusal::FinalTry | Refusal::AmbiguousToken) => line,
         _ => line.advice(vendor, Topic::Login),

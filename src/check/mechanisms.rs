@@ -13,7 +13,7 @@ pub fn look(token: &Token, patience: Patience, outlet: Outlet<'_>, report: &mut 
     outlet.calling("C_GetMechanismList or C_GetMechanismInfo", patience.call());
     match token.mechanisms_before_login() {
         Ok(mechanisms) => tell(&mechanisms, report),
-        Err(error) => report.say(Line::fail("mechanisms", error)),
+        Err(error) => report.say(Line::fail("mechanisms", error, "look at the token with the vendor's tools")),
     }
 }
 
@@ -21,15 +21,15 @@ fn tell(mechanisms: &Mechanisms, report: &mut Report<'_>) {
     let count = mechanisms.iter().count();
     report.say(Line::ok("mechanisms", format!("{count} listed")).with("listed", count));
     let trials = Trial::all();
-    let lines: Vec<_> = trials.iter().map(|trial| (trial.common, of(trial, mechanisms))).collect();
-    // Any of the usual ones will do.
-    let serves = lines.iter().any(|(_, (is_whole, _))| *is_whole);
-    lines.into_iter().for_each(|(_, (_, line))| report.say(line));
+    let lines: Vec<_> = trials.iter().map(|trial| of(trial, mechanisms)).collect();
+    let serves = lines.iter().any(|(is_whole, _)| *is_whole);
+    lines.into_iter().for_each(|(_, line)| report.say(line));
     if !serves {
-        report.say(
-            Line::fail("mechanisms", "none with which a signer's keys could be made and used")
-                .hint("is it the right slot, and does the token's policy, such as FIPS mode, allow them?"),
-        );
+        report.say(Line::fail(
+            "mechanisms",
+            "none with which a signer's keys could be made and used",
+            "is it the right slot, and does the token's policy, such as FIPS mode, allow them?",
+        ));
     }
 }
 

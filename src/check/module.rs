@@ -27,10 +27,11 @@ pub fn vendor(info: &ModuleInfo) -> Option<&'static Vendor> {
 /// Loads the module, and says what it is.
 pub fn look(settings: &Settings, patience: Patience, outlet: Outlet<'_>, report: &mut Report<'_>) -> Option<Tokens> {
     if cfg!(target_feature = "crt-static") {
-        report.say(
-            Line::fail("module", "this program is linked statically, and a static program loads no module")
-                .hint("take a build of it that is linked dynamically, for the C library of the module"),
-        );
+        report.say(Line::fail(
+            "module",
+            "this program is linked statically, and a static program loads no module",
+            "take a build of it that is linked dynamically, for the C library of the module",
+        ));
         return None;
     }
     outlet.calling("C_Initialize", patience.start());
@@ -69,7 +70,8 @@ fn describe(tokens: &Tokens, report: &mut Report<'_>) {
 fn refused(path: &Path, error: &LoadError) -> Line {
     let library = file_name(path);
     let vendor = Vendor::of([library.as_str()]);
-    let line = Line::fail("module", error).with("path", path.display().to_string());
+    let line =
+        Line::fail("module", error, "the vendor's manual names the library").with("path", path.display().to_string());
     match error {
         LoadError::Missing { .. } => line.advice(vendor, Topic::Missing),
         LoadError::Failed { .. } => line.advice(vendor, Topic::Initialize),

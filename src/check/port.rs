@@ -16,7 +16,9 @@ pub fn look(settings: &Settings, report: &mut Report<'_>) {
         Ok(_) if address.port() == 0 => Line::ok("port", format!("any free one of {}", address.ip())),
         Ok(_) => Line::ok("port", format!("{address} is free")),
         Err(why) if why.kind() == ErrorKind::AddrInUse => in_use(address),
-        Err(why) => Line::fail("port", Error::Bind(address, why)),
+        Err(why) => {
+            Line::fail("port", Error::Bind(address, why), "server.addr is an address of this machine, and a port")
+        }
     };
     report.say(line.with("address", address.to_string()));
 }
@@ -25,7 +27,7 @@ fn in_use(address: SocketAddr) -> Line {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| fs::read_to_string(table).unwrap_or_default());
     let listeners: Vec<_> = tables.iter().flat_map(|table| listeners(table)).collect();
     let Some(listener) = listeners.iter().find(|listener| listener.is_in_the_way_of(address)) else {
-        return Line::fail("port", format!("{address} is in use")).hint("server.addr names another one");
+        return Line::fail("port", format!("{address} is in use"), "server.addr names another one");
     };
     let user = sys::user_name(listener.uid);
     match holder(listener.inode) {
@@ -35,8 +37,11 @@ fn in_use(address: SocketAddr) -> Line {
         // Sockets that it opens for others, until they are started.
         Some((1, name)) => Line::ok("port", format!("{address} is held by the service manager ({name})"))
             .hint("it is the bridge's if its socket unit is for the bridge"),
-        Some((pid, name)) => Line::fail("port", format!("{address} is used by {name}, process {pid} of user {user}"))
-            .hint("stop that program, or name another port in server.addr"),
+        Some((pid, name)) => Line::fail(
+            "port",
+            format!("{address} is used by {name}, process {pid} of user {user}"),
+            "stop that program, or name another port in server.addr",
+        ),
         None => Line::warn("port", format!("{address} is used by a process of user {user}"))
             .hint("only root can see whether that is the running bridge"),
     }

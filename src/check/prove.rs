@@ -14,6 +14,9 @@ use crate::config::{self, Config, Judged, Overrides};
 use crate::console::{Questions, Visit};
 use crate::sys::{self, Caught};
 
+/// Where every key of the configuration is described.
+const MANUAL: &str = "man cascade-hsm-bridge-config.toml says what each key may be";
+
 /// What to try out beyond looking.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Trials {
@@ -31,7 +34,7 @@ pub fn prove(path: &Path, overrides: &Overrides, questions: &Questions, trials: 
     let mut report = Report::new(questions.json, |_, line| output.line(&line));
     match Caught::begin() {
         Ok(caught) => look(path, overrides, questions, *trials, &caught, &mut report),
-        Err(why) => report.say(Line::fail("process", format!("cannot hold signals back: {why}"))),
+        Err(why) => report.say(Line::fail("process", format!("cannot hold signals back: {why}"), "run it again")),
     }
     let worst = report.worst();
     drop(report);
@@ -49,14 +52,24 @@ fn look(
 ) {
     let judged = match config::read(path, overrides) {
         Ok(judged) => judged,
-        Err(error) => return report.say(Line::fail("configuration", error)),
+        Err(error) => {
+            return report.say(Line::fail(
+                "configuration",
+                error,
+                "whoever starts the bridge has to read it; --config names another",
+            ));
+        }
     };
     configuration(&judged, report);
     let config = &judged.config;
     let visit = match Visit::prepare(questions, &config.access) {
         Ok(visit) => Some(visit),
         Err(error) => {
-            report.say(Line::fail("secrets", error));
+            report.say(Line::fail(
+                "secrets",
+                error,
+                "a secret is the first line of a file that is open to its owner or group only",
+            ));
             None
         }
     };
@@ -77,7 +90,7 @@ fn look(
 
 fn configuration(judged: &Judged, report: &mut Report<'_>) {
     for problem in &judged.problems {
-        report.say(Line::fail("configuration", problem.in_file(&judged.path)));
+        report.say(Line::fail("configuration", problem.in_file(&judged.path), MANUAL));
     }
     for warning in &judged.warnings {
         report.say(Line::warn("configuration", warning.in_file(&judged.path)));
@@ -96,7 +109,11 @@ fn as_root(judged: &Judged, report: &mut Report<'_>) {
     for (subject, judged) in [("log", log), ("pid-file", pid_file)] {
         match judged {
             Some(Ok(())) => report.say(Line::ok(subject, "can be written")),
-            Some(Err(why)) => report.say(Line::fail(subject, why)),
+            Some(Err(why)) => report.say(Line::fail(
+                subject,
+                why,
+                "its directory has to be there; daemon.pid-file names another place",
+            )),
             None => {}
         }
     }
@@ -129,10 +146,11 @@ fn tidy(inside: &Inside<'_>, caught: &Caught, outcome: &mut Outcome, report: &mu
                 format!("the {} with the CKA_ID {id}", half.class())
             }
         };
-        report.say(
-            Line::fail("left over", format!("{what} may still be on the token"))
-                .hint("look for it with the vendor's tool, and destroy it: it is of no use"),
-        );
+        report.say(Line::fail(
+            "left over",
+            format!("{what} may still be on the token"),
+            "look for it with the command keys or the vendor's tools, and destroy it: it is of no use",
+        ));
     }
     if outcome.left.is_empty() {
         report.say(Line::ok("left over", "what had been made was destroyed"));

@@ -32,8 +32,8 @@ pub fn look(token: &Token, trial: &Trial, pair: &KeyPair, patience: Patience, ou
             Ok(rate) => rates.push((sessions, rate)),
             Err(why) => {
                 let done = text(trial, &rates);
-                return Line::fail(subject, format!("{why}, with {sessions} sessions at once; {done}"))
-                    .hint("max-sessions in [pkcs11] keeps the bridge to fewer")
+                let text = format!("{why}, with {sessions} sessions at once; {done}");
+                return Line::fail(subject, text, "max-sessions in [pkcs11] keeps the bridge to fewer")
                     .with("sessions", sessions);
             }
         }

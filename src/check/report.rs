@@ -76,9 +76,11 @@ impl Line {
         Self::new(Verdict::Warn, subject, text)
     }
 
-    /// The thing is in the way.
-    pub fn fail(subject: impl Into<String>, text: impl ToString) -> Self {
-        Self::new(Verdict::Fail, subject, text)
+    /// The thing is in the way. What to do about it is `hint`, unless `text` brings one.
+    pub fn fail(subject: impl Into<String>, text: impl ToString, hint: &str) -> Self {
+        let mut line = Self::new(Verdict::Fail, subject, text);
+        line.hint.get_or_insert_with(|| hint.to_owned());
+        line
     }
 
     /// The same, but not in the way.
@@ -184,7 +186,7 @@ mod tests {
 
     #[test]
     fn puts_the_hint_under_the_line() {
-        let line = || Line::fail("module", "cannot open it\nhint: name another").with("path", "/x");
+        let line = || Line::fail("module", "cannot open it\nhint: name another", "other").with("path", "/x");
         assert_eq!(said(false, line()), "FAIL  module: cannot open it\n      hint: name another");
         assert_eq!(
             said(true, line()),
@@ -203,7 +205,7 @@ mod tests {
         let mut report = Report::new(false, |_, _| {});
         for (line, worst) in [
             (Line::ok("a", ""), Verdict::Ok),
-            (Line::fail("b", ""), Verdict::Fail),
+            (Line::fail("b", "", "c"), Verdict::Fail),
             (Line::warn("c", ""), Verdict::Fail),
         ] {
             report.say(line);

@@ -71,11 +71,12 @@ impl Obstacle {
         let of = if self.at == path { String::new() } else { format!("{}: ", path.display()) };
         let at = self.at.display();
         let Some(Owned { mode, user, group: gid }) = self.owned.as_ref().filter(|_| self.is_of_rights()) else {
-            return Line::fail(subject, format!("{of}{at}: {}", self.why)).with("path", at.to_string());
+            return Line::fail(subject, format!("{of}{at}: {}", self.why), "make it, or name another")
+                .with("path", at.to_string());
         };
         let (owner, group) = (sys::user_name(*user), sys::group_name(*gid));
         let text = format!("{of}{at} {what} (mode {mode:04o}, owner {owner}, group {group})");
-        let line = Line::fail(subject, text).with("path", at.to_string()).with("mode", format!("{mode:04o}"));
+        let line = Line::fail(subject, text, "").with("path", at.to_string()).with("mode", format!("{mode:04o}"));
         let line = line.with("owner", owner).with("group", group.as_str());
         let user = sys::user_name(sys::effective_user());
         let needed = match self.may_not {

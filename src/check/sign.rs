@@ -1,6 +1,7 @@
 //! Keys made on the token, used, renamed and destroyed again, with the time of each step.
 #![forbid(unsafe_code)]
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use cryptoki::error::RvError;
@@ -11,9 +12,15 @@ use super::inside::Patience;
 use super::rate;
 use super::report::{Line, Report};
 use super::vendor::{Topic, Vendor};
-use crate::bridge::{Signature, Trial};
+use crate::bridge::{Signature, Standing, Trial};
 use crate::json::Value;
 use crate::pkcs11::{Class, Error, Filter, KeyPair, KeyPairSpec, Token, Usage};
+
+/// What to do about keys that stay.
+const LEFT: &str = "clients could not destroy theirs either; what is left is named below";
+
+/// What to do where no key can be made.
+const POLICY: &str = "clients could make none either: the token's policy, its memory or the user's role may be why";
 
 /// What every label of these keys begins with.
 const LABEL: &str = "bridge-check-";
@@ -24,6 +31,8 @@ struct Bench<'b> {
     vendor: Option<&'static Vendor>,
     patience: Patience,
     outlet: Outlet<'b>,
+    /// A rename has failed, as others would.
+    keeps_labels: Cell<bool>,
 }
 
 /// Tries every kind of key that the token makes.
@@ -37,7 +46,7 @@ pub fn look(
     if token.info().write_protected {
         return report.say(Line::warn("sign", "not tried: the token is write-protected"));
     }
-    let bench = Bench { token, vendor, patience, outlet };
+    let bench = Bench { token, vendor, patience, outlet, keeps_labels: Cell::new(false) };
     bench.tell_of_others(report);
     let mut measured = false;
     for trial in Trial::all().into_iter().filter(|trial| trial.is_made_with(token.mechanisms())) {
@@ -107,8 +116,8 @@ impl Bench<'_> {
         };
         let destroyed = self.destroy(&pair, &mut steps);
         report.say(match (&used, &destroyed) {
-            (Err(why), _) => Line::fail(subject, why).advice(self.vendor, Topic::Generate),
-            (Ok(()), Err(why)) => Line::fail(subject, format!("{}; not destroyed: {why}", steps.text())),
+            (Err(unfit), _) => unfit.line(subject, trial),
+            (Ok(()), Err(why)) => Line::fail(subject, format!("{}; not destroyed: {why}", steps.text()), LEFT),
             (Ok(()), Ok(())) => steps.line(subject),
         });
         steps.remarks.into_iter().for_each(|remark| report.say(remark));
@@ -124,7 +133,7 @@ impl Bench<'_> {
         let line = rate::look(self.token, trial, &pair, self.patience, self.outlet);
         report.say(line);
         if let Err(why) = self.destroy(&pair, &mut steps) {
-            report.say(Line::fail("signatures", format!("the key made for them was not destroyed: {why}")));
+            report.say(Line::fail("signatures", format!("the key made for them was not destroyed: {why}"), LEFT));
         }
     }
 
@@ -170,35 +179,35 @@ impl Bench<'_> {
                     | RvError::MechanismParamInvalid
             )
         );
-        let line = Line::fail(subject, text).advice(self.vendor, Topic::Generate).with("made", false);
-        match (is_no_such_key, trial.common) {
+        let line = Line::fail(subject, text, POLICY).advice(self.vendor, Topic::Generate).with("made", false);
+        match (is_no_such_key, trial.standing) {
             (true, _) => line.but_warn().hint("the token lists the mechanism, but does not make such keys with it"),
-            (false, false) => line.but_warn(),
-            (false, true) => line,
+            (false, Standing::Common) => line,
+            (false, _) => line.but_warn(),
         }
     }
 
-    fn use_pair(&self, trial: &Trial, pair: &KeyPair, steps: &mut Steps) -> Result<(), String> {
+    fn use_pair(&self, trial: &Trial, pair: &KeyPair, steps: &mut Steps) -> Result<(), Unfit> {
         if pair.public.public.is_none() {
-            return Err("the public key cannot be read".to_owned());
+            return Err(Unfit::Refused("the public key cannot be read".to_owned()));
         }
         steps.say("public key read");
         let mut data = [0; 64];
-        fill(&mut data).map_err(|error| error.to_string())?;
+        fill(&mut data).map_err(|error| Unfit::Refused(error.to_string()))?;
         for (way, how) in trial.how(self.token.mechanisms()).iter().enumerate() {
             if how.mechanism.is_none() {
                 continue;
             }
             self.outlet.calling("C_Sign", self.patience.call());
             let (signature, took) = timed(|| trial.sign(self.token, &pair.private, way, &data));
-            let signature = signature.map_err(|why| format!("{}: {why}", how.scheme))?;
+            let signature = signature.map_err(|why| Unfit::Refused(format!("{}: {why}", how.scheme)))?;
             self.outlet.calling("C_Verify", self.patience.call());
             match trial.verify(self.token, &pair.public, way, &data, &signature) {
                 Ok(Signature::Good) => steps.add_signature(how.scheme, took, Some("bridge"), "verified"),
                 Ok(Signature::GoodSaysToken) => {
                     steps.add_signature(how.scheme, took, Some("token"), "verified by the token alone");
                 }
-                Ok(Signature::Bad) => return Err(format!("{}: the signature is wrong", how.scheme)),
+                Ok(Signature::Bad) => return Err(Unfit::Wrong(format!("{}: the signature is wrong", how.scheme))),
                 Err(why) => steps.add_signature(how.scheme, took, None, &format!("not verified: {why}")),
             }
         }
@@ -207,6 +216,9 @@ impl Bench<'_> {
     }
 
     fn rename(&self, pair: &KeyPair, steps: &mut Steps) {
+        if self.keeps_labels.get() {
+            return steps.say("not renamed");
+        }
         let label = format!("{LABEL}renamed");
         self.outlet.calling("C_SetAttributeValue", self.patience.call());
         let rename = || {
@@ -220,6 +232,7 @@ impl Bench<'_> {
         match timed(rename) {
             (Ok(()), took) => steps.add("renamed", took),
             (Err(error), _) => {
+                self.keeps_labels.set(true);
                 steps.say("not renamed");
                 steps.remarks.push(
                     Line::warn("rename", error)
@@ -255,6 +268,25 @@ impl Bench<'_> {
 /// The private half first: on some tokens the other one goes with it.
 fn halves(pair: &KeyPair) -> [(Half, &[u8]); 2] {
     [(Half::Private, &pair.private.id), (Half::Public, &pair.public.id)]
+}
+
+/// Why a pair that was made does not serve.
+enum Unfit {
+    /// The token does not do it.
+    Refused(String),
+    /// It does it wrongly.
+    Wrong(String),
+}
+
+impl Unfit {
+    fn line(&self, subject: String, trial: &Trial) -> Line {
+        match self {
+            // Nobody will miss it.
+            Self::Refused(why) if trial.standing == Standing::Rare => Line::warn(subject, why),
+            Self::Refused(why) => Line::fail(subject, why, "clients would be told so of every key of this kind"),
+            Self::Wrong(why) => Line::fail(subject, why, "clients would publish it; the vendor has to mend that"),
+        }
+    }
 }
 
 /// What was done, and how long it took.

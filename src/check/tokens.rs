@@ -21,7 +21,10 @@ pub fn look(
     let slots = match tokens.slots() {
         Ok(slots) => slots,
         Err(error) => {
-            report.say(Line::fail("slots", error).advice(vendor, Topic::NoToken));
+            report.say(
+                Line::fail("slots", error, "the vendor's tools show whether the HSM can be reached")
+                    .advice(vendor, Topic::NoToken),
+            );
             return None;
         }
     };
@@ -29,11 +32,19 @@ pub fn look(
     let text = format!("{} there, {with_token} with a token", slots.len());
     report.say(Line::ok("slots", text).with("slots", slots.len()).with("tokens", with_token));
     slots.iter().filter_map(of_slot).for_each(|line| report.say(line));
+    let is_unreadable = |slot: &&SlotInfo| matches!(slot.token, Some(Err(_)));
+    let unreadable: Vec<u64> = slots.iter().filter(is_unreadable).map(|slot| slot.id).collect();
     let present: Vec<_> = slots.into_iter().filter_map(|slot| slot.token?.ok()).collect();
     match visit.choose(&present) {
         Ok(choice) => Some(choice),
+        Err(Unclear::None) if !unreadable.is_empty() => {
+            let slots: Vec<_> = unreadable.iter().map(u64::to_string).collect();
+            let text = format!("none describes itself, though there is one in slot {}", slots.join(", "));
+            report.say(Line::fail("token", text, "--token names it by the number of the slot"));
+            None
+        }
         Err(unclear) => {
-            let line = Line::fail("token", &unclear);
+            let line = Line::fail("token", &unclear, "--token names one by its label, serial number or slot");
             report.say(if unclear == Unclear::None { line.advice(vendor, Topic::NoToken) } else { line });
             None
         }
@@ -115,7 +126,9 @@ pub fn describe(choice: &Choice, settings: &Settings, report: &mut Report<'_>) {
 
 fn sessions(token: &TokenInfo, settings: &Settings, report: &mut Report<'_>) {
     // The bridge's sessions are read/write ones, which count in both.
-    let limit = [token.max_sessions, token.max_rw_sessions].into_iter().flatten().min();
+    // openCryptoki allows all but one of 2^64, which is no limit.
+    let is_limit = |most: &u64| *most < u64::from(u32::MAX);
+    let limit = [token.max_sessions, token.max_rw_sessions].into_iter().flatten().filter(is_limit).min();
     let ours = settings.max_sessions;
     let line = match limit {
         None => Line::ok("sessions", format!("the token names no limit; the bridge opens up to {ours}")),

@@ -139,7 +139,7 @@ fn at_a_terminal(place: &Place, typed: &str) -> Said {
     }
     stdin.write_all(typed.as_bytes()).unwrap();
     std::io::Read::read_to_string(&mut stdout, &mut said).unwrap();
-    Said { code: child.wait().unwrap().code(), text: said.replace("\r\n", "\n") }
+    Said::new(child.wait().unwrap().code(), said.replace("\r\n", "\n"))
 }
 
 #[test]

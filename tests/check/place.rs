@@ -30,7 +30,8 @@ pub fn is_not_softhsm() -> bool {
 
 impl Place {
     pub fn new() -> Place {
-        let place = Place { token: Token::create(), directory: Scratch::new("check"), environment: Vec::new() };
+        let (token, directory) = (Token::create(), Scratch::new("check"));
+        let place = Place { token, directory, environment: Vec::new() };
         place.configure(&Token::module(), "", "");
         place.write_pin(&place.token.pin);
         place
@@ -59,6 +60,13 @@ impl Place {
         self.directory.file("config.toml", text);
     }
 
+    /// The module that is configured.
+    pub fn module(&self) -> PathBuf {
+        let config = fs::read_to_string(self.path("config.toml")).unwrap();
+        let line = config.lines().find_map(|line| line.strip_prefix("lib-path = ")).unwrap();
+        line.trim_matches('"').into()
+    }
+
     pub fn write_pin(&self, pin: &str) {
         let path = self.directory.file("pin", pin);
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
@@ -84,7 +92,7 @@ impl Place {
         assert_eq!(String::from_utf8_lossy(&stderr), "");
         let text = String::from_utf8(stdout).unwrap();
         assert!(!text.contains(&self.token.pin), "{text}");
-        Said { code: status.code(), text }
+        Said::new(status.code(), text)
     }
 
     /// The same with the PIN.
@@ -106,8 +114,17 @@ impl Place {
 }
 
 impl Said {
+    /// Every failure comes with what to do about it.
+    pub fn new(code: Option<i32>, text: String) -> Said {
+        let lines: Vec<&str> = text.lines().collect();
+        for (index, line) in lines.iter().enumerate().filter(|(_, line)| line.starts_with("FAIL")) {
+            assert!(lines.get(index + 1).is_some_and(|next| next.starts_with("      hint: ")), "{line}\n{text}");
+        }
+        Said { code, text }
+    }
+
     pub fn of(output: Output) -> Said {
-        Said { code: output.status.code(), text: String::from_utf8(output.stdout).unwrap() }
+        Said::new(output.status.code(), String::from_utf8(output.stdout).unwrap())
     }
 
     /// Asserts a line that begins so, and returns it with the hint under it.
