@@ -12,10 +12,11 @@ use std::fs::File;
 use std::io;
 use std::mem::{self, MaybeUninit};
 use std::net::TcpListener;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 pub use accounts::{User, group, group_name, user, user_name};
 pub use caught::Caught;
@@ -106,11 +107,7 @@ pub fn set_environment<'a>(variables: impl IntoIterator<Item = (&'a str, &'a str
 
 /// Goes on in a background process. To be called while there is only one thread.
 pub fn fork_to_background() -> io::Result<Side> {
-    let mut ends = [0; 2];
-    // SAFETY: `ends` has place for the two descriptors.
-    check(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) })?;
-    // SAFETY: both descriptors are new, open and nobody else's.
-    let [read, write] = ends.map(|fd| unsafe { File::from_raw_fd(fd) });
+    let [read, write] = pipe()?;
     // SAFETY: with one thread no lock or buffer is left half-changed in the child.
     let child = check(unsafe { libc::fork() })?;
     if child != 0 {
@@ -128,6 +125,43 @@ pub fn fork_to_background() -> io::Result<Side> {
         leave(0);
     }
     Ok(Side::Child(write))
+}
+
+/// A pipe: the end that is read, then the one that is written to.
+pub fn pipe() -> io::Result<[File; 2]> {
+    let mut ends = [0; 2];
+    // SAFETY: `ends` has place for the two descriptors.
+    check(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) })?;
+    // SAFETY: both descriptors are new, open and nobody else's.
+    Ok(ends.map(|fd| unsafe { File::from_raw_fd(fd) }))
+}
+
+/// From now on, a C library that ends the process by abort(3) is heard out first: another thread is given the time to read
+/// what is in `pipe`.
+pub fn hear_out_before_abort(pipe: File) {
+    PIPE.store(pipe.into_raw_fd(), Ordering::Relaxed);
+    let handler: extern "C" fn(libc::c_int) = hear_out;
+    // SAFETY: SIGABRT exists, and the handler calls nothing but what may be called in one, signal-safety(7). abort(3) ends the
+    // process when it returns.
+    unsafe { libc::signal(libc::SIGABRT, handler as libc::sighandler_t) };
+}
+
+/// The end of a pipe that is read, open for as long as the process runs; -1 for none.
+static PIPE: AtomicI32 = AtomicI32::new(-1);
+
+extern "C" fn hear_out(_: libc::c_int) {
+    const PAUSES: u32 = 50;
+    let pause = libc::timespec { tv_sec: 0, tv_nsec: 10_000_000 };
+    let mut left: libc::c_int = 0;
+    for _ in 0..PAUSES {
+        // SAFETY: `left` is a valid place for the number of bytes in the pipe.
+        let told = unsafe { libc::ioctl(PIPE.load(Ordering::Relaxed), libc::FIONREAD, &mut left) };
+        // SAFETY: the time is valid, and what is left of it is not asked for. It also lets what was read last be logged.
+        unsafe { libc::nanosleep(&pause, ptr::null_mut()) };
+        if told == -1 || left == 0 {
+            return;
+        }
+    }
 }
 
 /// A standard stream of the process.

@@ -27,15 +27,14 @@ pub fn enter() -> io::Result<Place> {
     })
 }
 
-/// Takes the standard streams from the terminal. What a module prints goes to `output`, where the log is; without one,
-/// standard error stays as it is if `keep_stderr`, and all else goes nowhere.
-pub fn leave_terminal(output: Option<&File>, keep_stderr: bool) -> io::Result<()> {
+/// Takes the standard streams from the terminal; standard error stays as it is if `keep_stderr`. What a module prints does not go
+/// there in any case.
+pub fn leave_terminal(keep_stderr: bool) -> io::Result<()> {
     let null = File::options().read(true).write(true).open("/dev/null")?;
-    let output = output.unwrap_or(&null);
     sys::redirect(Stream::Input, &null)?;
-    sys::redirect(Stream::Output, output)?;
+    sys::redirect(Stream::Output, &null)?;
     if !keep_stderr {
-        sys::redirect(Stream::Error, output)?;
+        sys::redirect(Stream::Error, &null)?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 mod background;
 mod hearing;
+mod module_output;
 mod pid_file;
 mod reload;
 mod watchdog;
@@ -29,6 +30,7 @@ use crate::sys::{Signal, Signals};
 use crate::{notify, sys};
 use background::{Place, Starter};
 use hearing::Hearing;
+use module_output::ModuleOutput;
 use pid_file::PidFile;
 use reload::Reload;
 
@@ -96,6 +98,7 @@ fn serve(path: &Path, overrides: &Overrides, audience: &mut Audience) -> Result<
     };
     log_certificate(&tls.certificate);
     let public_keys = public_keys(&config)?;
+    let module_output = ModuleOutput::begin().map_err(because("cannot keep the module's output apart"))?;
     let tokens = load_module(&config)?;
 
     let bridge = Arc::new(Bridge::new(tokens, config.bridge.clone()));
@@ -128,6 +131,7 @@ fn serve(path: &Path, overrides: &Overrides, audience: &mut Audience) -> Result<
     wait_for_stop(&hearing, &reload)?;
     stop(running, &bridge);
     drop(pid_file);
+    drop(module_output);
     info!("stopped");
     // A module's exit handlers run after its threads and memory are gone, and some crash there.
     sys::leave(i32::from(failed.load(Ordering::Acquire)))
@@ -192,8 +196,7 @@ fn switch_log(config: &Config, audience: &mut Audience) -> Result<(), Failure> {
                 "the log goes to standard error in the background too\nhint: daemon.log-target or --log names another place"
             );
         }
-        let output = logging::raw_output(&config.log.target)?;
-        background::leave_terminal(output.as_ref(), to_stderr).map_err(because("cannot leave the terminal"))?;
+        background::leave_terminal(to_stderr).map_err(because("cannot leave the terminal"))?;
     }
     Ok(())
 }
@@ -350,7 +353,7 @@ fn outcome(background: Result<(), String>) -> ExitCode {
 fn print(why: &str) {
     if !why.is_empty() {
         // There is nobody left to tell if this fails.
-        let _ = writeln!(io::stderr().lock(), "{why}");
+        let _ = writeln!(logging::stderr::Stderr, "{why}");
     }
 }
 

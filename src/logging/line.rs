@@ -2,9 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::fmt::{self, Write as _};
-use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -53,7 +51,7 @@ impl Form {
 /// Device and inode of standard error. Programs started from a service inherit its JOURNAL_STREAM even where their own
 /// standard error is another, so the variable alone proves nothing. systemd.exec(5)
 fn place_of_stderr() -> io::Result<String> {
-    let metadata = File::from(io::stderr().as_fd().try_clone_to_owned()?).metadata()?;
+    let metadata = super::stderr::place()?.metadata()?;
     Ok(format!("{}:{}", metadata.dev(), metadata.ino()))
 }
 

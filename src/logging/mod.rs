@@ -3,6 +3,7 @@
 
 mod file;
 mod line;
+pub mod stderr;
 mod syslog;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use std::sync::{PoisonError, RwLock};
 use log::{LevelFilter, Log, Metadata, Record};
 
 use line::Form;
+use stderr::Stderr;
 
 /// What is logged, and where to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +47,7 @@ pub fn start_plain(level: LevelFilter) {
 }
 
 fn begin(level: LevelFilter, form: Form) {
-    FRONT.install(build(level, form, Box::new(io::stderr())));
+    FRONT.install(build(level, form, Box::new(Stderr)));
     if log::set_logger(&FRONT).is_ok() {
         std::panic::set_hook(Box::new(log_panic));
     }
@@ -55,7 +57,7 @@ fn begin(level: LevelFilter, form: Form) {
 pub fn switch(settings: &Settings, owner: Option<(u32, u32)>) -> Result<(), Error> {
     let (form, out): (_, Box<dyn Write + Send>) = match &settings.target {
         Target::File(path) => (Form::Timed, Box::new(file::open(path, owner).map_err(|why| Error::file(path, why))?)),
-        Target::Stderr => (Form::of_stderr(), Box::new(io::stderr())),
+        Target::Stderr => (Form::of_stderr(), Box::new(Stderr)),
         Target::Syslog => (Form::Syslog, Box::new(syslog::Socket::connect(Path::new(SYSLOG)).map_err(Error::syslog)?)),
     };
     FRONT.install(build(settings.level, form, out));
@@ -65,14 +67,6 @@ pub fn switch(settings: &Settings, owner: Option<(u32, u32)>) -> Result<(), Erro
 /// Whether the system's log can be reached.
 pub fn reach_syslog() -> Result<(), Error> {
     syslog::Socket::connect(Path::new(SYSLOG)).map(|_| ()).map_err(Error::syslog)
-}
-
-/// Opens the log file of `target`, for what does not come through this module: a module's own output.
-pub fn raw_output(target: &Target) -> Result<Option<std::fs::File>, Error> {
-    match target {
-        Target::File(path) => Ok(Some(file::open(path, None).map_err(|why| Error::file(path, why))?)),
-        Target::Stderr | Target::Syslog => Ok(None),
-    }
 }
 
 /// Where messages could not be sent to, and why.
@@ -134,7 +128,8 @@ fn build(level: LevelFilter, form: Form, out: Box<dyn Write + Send>) -> env_logg
     builder
         .filter_level(LevelFilter::Off)
         .filter_module(OURS, level)
-        .filter_module(AUDIT, level.max(LevelFilter::Info));
+        .filter_module(AUDIT, level.max(LevelFilter::Info))
+        .filter_module(MODULE_STDERR, level.max(LevelFilter::Warn));
     if level >= LevelFilter::Debug {
         // Below this level rustls describes whole messages, and messages carry PINs. cryptoki calls what it does not know, such
         // as a vendor's mechanism, an error; what fails is reported by our own layer.
@@ -158,6 +153,9 @@ fn log_panic(info: &std::panic::PanicHookInfo<'_>) {
 
 /// The log target of the audit trail, which is logged at every level: who wants few messages still wants to know who did what.
 pub const AUDIT: &str = "cascade_hsm_bridge::audit";
+
+/// The log target of what the PKCS#11 module prints, of which nothing is lost at any level.
+pub const MODULE_STDERR: &str = "module-stderr";
 
 /// The log target of everything in this crate.
 const OURS: &str = "cascade_hsm_bridge";

@@ -1,6 +1,7 @@
 //! The program under test, started on a token with a configuration, a state directory and a port of its own.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -69,6 +70,8 @@ impl Bridge {
         let secrets = secrets(token, &config, &options.environment);
         let known = format!("{config}{}", token.label);
         let config = directory.file("config.toml", config);
+        // A PIN may stand in it.
+        fs::set_permissions(&config, fs::Permissions::from_mode(0o600)).expect("the configuration's permissions");
         let log = fs::File::create(directory.path().join("log")).expect("a file for the log");
         let child = token
             .command(super::program())

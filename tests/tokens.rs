@@ -1,0 +1,230 @@
+//! What the configuration and the bridge itself do for tokens that are not like others: the program on the module that misbehaves on
+//! command.
+#![forbid(unsafe_code)]
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
+
+use support::bridge::Options;
+use support::key::{ecdsa_sha_256, public_key, rsa_sha_256};
+use support::message::Item;
+use support::openssl::Scheme;
+use support::scratch::Scratch;
+use support::tags::{operation, reason};
+use support::{Bridge, Client, Faulty, KeySpec, Token};
+
+const PASSWORD: &str = "password-6018-of-the-signer";
+const SHA_256: Scheme = Scheme::Digest("-sha256");
+
+/// A client with a password, for the token of that name.
+fn signer(directory: &Scratch, token: &str) -> String {
+    let password = directory.file("password", PASSWORD);
+    fs::set_permissions(&password, fs::Permissions::from_mode(0o600)).unwrap();
+    format!("[[client]]\nusername = \"signer\"\npassword-file = {password:?}\ntoken = {token:?}\n")
+}
+
+fn with(faulty: &Faulty, tables: String) -> Options {
+    Options { tables, ..faulty.options() }
+}
+
+fn works(client: &mut Client) {
+    let pair = client.create_key_pair(&KeySpec::ecdsa(256));
+    let signature = client.sign(&pair.private, ecdsa_sha_256(), b"data");
+    let key = public_key(&client.get_public(&pair.public, None));
+    assert!(key.verifies(SHA_256, b"data", &signature));
+}
+
+#[test]
+fn a_pin_that_stands_in_the_configuration_opens_the_tokens_that_match() {
+    let (token, directory) = (Token::create(), Scratch::new("tokens"));
+    let own = format!(
+        "[[token]]\nmatch = {{ label = \"nobody*\" }}\npin = \"0000\"\n[[token]]\nmatch = {{ manufacturer = \"Soft*\", label = \"s?gner*\" }}\npin = {:?}\n",
+        token.pin
+    );
+    let tables = own + &signer(&directory, &token.label);
+    let bridge = Bridge::start_with(&token, Options { tables, ..Options::default() });
+    works(&mut Client::connect_as(&bridge, Some(("signer", PASSWORD))));
+    // By another of its names the token is the same.
+    works(&mut Client::connect_as(&bridge, Some((&token.serial(), &token.pin))));
+}
+
+#[test]
+fn a_configuration_that_others_can_read_may_hold_no_pin() {
+    let (token, directory) = (Token::create(), Scratch::new("tokens"));
+    let text = format!(
+        "version = \"v1\"\n[pkcs11]\nlib-path = {:?}\n[[token]]\nname = \"a\"\npin = {:?}\n",
+        Token::module(),
+        token.pin
+    );
+    let path = directory.file("config.toml", text);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    let output = token.command(support::program()).args(["--check-config", "--config"]).arg(&path).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("but a PIN stands in it"), "{said}");
+    assert!(!said.contains(&token.pin));
+}
+
+#[test]
+fn a_token_whose_module_keeps_the_pin_serves_clients_of_the_bridges_own_only() {
+    let (token, faulty, directory) = (Token::create(), Faulty::new(), Scratch::new("tokens"));
+    faulty.play(&format!("[token]\nown-pin = {:?}\n", token.pin));
+    let tables = format!(
+        "[[token]]\nmatch = {{ model = \"SoftHSM*\" }}\nlogin = \"none\"\n{}",
+        signer(&directory, &token.label)
+    );
+    let bridge = Bridge::start_with(&token, with(&faulty, tables));
+    works(&mut Client::connect_as(&bridge, Some(("signer", PASSWORD))));
+    let mut other = Client::connect(&bridge, &token);
+    other.call(Item::new(operation::LOCATE, vec![])).is_refused(reason::AUTHENTICATION_NOT_SUCCESSFUL);
+}
+
+#[test]
+fn a_pin_is_typed_at_the_token_when_a_client_first_needs_it() {
+    let (token, faulty, directory) = (Token::create(), Faulty::new(), Scratch::new("tokens"));
+    faulty.play(&format!("[token]\nown-pin = {:?}\nset-flags = [\"CKF_PROTECTED_AUTHENTICATION_PATH\"]\n", token.pin));
+    let tables = format!(
+        "[[token]]\nname = {:?}\nlogin = \"protected-path\"\n{}",
+        token.label,
+        signer(&directory, &token.label)
+    );
+    let bridge = Bridge::start_with(&token, with(&faulty, tables));
+    works(&mut Client::connect_as(&bridge, Some(("signer", PASSWORD))));
+    let (_, log) = bridge.stop();
+    assert!(log.contains("waiting for its PIN to be typed at the token"), "{log}");
+}
+
+#[test]
+fn the_module_finds_its_environment_in_the_configuration() {
+    let (token, faulty) = (Token::create(), Faulty::new());
+    faulty.play("[module]\nneeds-env = [\"VENDOR_CONF\"]\n");
+    let tables = "[module.env]\nVENDOR_CONF = \"/etc/vendor.conf\"\n".to_string();
+    let bridge = Bridge::start_with(&token, with(&faulty, tables));
+    works(&mut Client::connect(&bridge, &token));
+    let environment = fs::read(format!("/proc/{}/environ", bridge.pid())).unwrap();
+    // What it was started with is what the system shows; what it sets is the module's alone.
+    assert!(!String::from_utf8_lossy(&environment).contains("VENDOR_CONF"));
+}
+
+#[test]
+fn what_the_module_prints_is_logged_apart() {
+    let (token, faulty) = (Token::create(), Faulty::new());
+    faulty.play("[module]\nstderr = \"vendor: 3 units\\nwarming up\"\n");
+    let bridge = Bridge::start_with(&token, with(&faulty, String::new()));
+    works(&mut Client::connect(&bridge, &token));
+    let (status, log) = bridge.stop();
+    assert!(status.success());
+    for line in ["vendor: 3 units", "warming up"] {
+        assert!(log.contains(&format!("WARN  module-stderr: {line}\n")), "{log}");
+    }
+    // Every line is one of the bridge's.
+    assert!(log.lines().all(|line| line.starts_with("20") && line.contains("Z ")), "{log}");
+}
+
+/// The bridge itself, without waiting for it to serve; its log goes to a file.
+fn start(token: &Token, faulty: &Faulty, directory: &Scratch) -> (std::process::Output, String) {
+    let log = directory.path().join("log");
+    let text = format!(
+        "version = \"v1\"\n[pkcs11]\nlib-path = {:?}\n[server]\naddr = \"127.0.0.1:0\"\n[daemon]\nlog-level = \"error\"\nlog-target = {{ type = \"file\", path = {log:?} }}\n",
+        faulty.options().module.unwrap()
+    );
+    let config = directory.file("config.toml", text);
+    let mut command: Command = token.command(support::program());
+    command.arg("--config").arg(config).envs(faulty.options().environment).env("STATE_DIRECTORY", directory.path());
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    (output, fs::read_to_string(log).unwrap())
+}
+
+#[test]
+fn the_last_words_of_a_module_that_ends_the_process_are_logged() {
+    let (token, faulty, directory) = (Token::create(), Faulty::new(), Scratch::new("tokens"));
+    // It says what is wrong with this, and aborts.
+    faulty.play("[[fault]]\nfunctions = \"C_NoSuch\"\n");
+    let (output, log) = start(&token, &faulty, &directory);
+    assert_eq!(output.status.signal(), Some(6), "{output:?}");
+    assert!(log.contains("WARN  module-stderr: faulty-module: "), "{log}");
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_module_that_does_not_start_says_why_in_the_log() {
+    let (token, faulty, directory) = (Token::create(), Faulty::new(), Scratch::new("tokens"));
+    faulty.play("[module]\nstderr = \"vendor: no licence\"\nabsent = [\"C_Sign\"]\n");
+    let (output, log) = start(&token, &faulty, &directory);
+    assert!(!output.status.success());
+    assert!(log.contains("lacks C_Sign"), "{log}");
+    // What goes to who started it is the bridge's own word.
+    assert!(String::from_utf8_lossy(&output.stderr).contains("lacks C_Sign"));
+}
+
+#[test]
+fn another_mechanism_signs_where_one_that_is_listed_is_refused() {
+    let (token, faulty) = (Token::create(), Faulty::new());
+    let refuse = |mechanism: &str| {
+        format!("[[fault]]\nfunctions = \"C_SignInit\"\nmechanism = \"{mechanism}\"\nrv = \"CKR_MECHANISM_INVALID\"\n")
+    };
+    // openCryptoki has no CKM_SHA256_RSA_PKCS; some that do list CKM_ECDSA hash by themselves only.
+    faulty.play(
+        &(refuse("CKM_SHA256_RSA_PKCS") + &refuse("CKM_ECDSA") + "[mechanisms]\nhashed = [\"CKM_ECDSA_SHA256\"]\n"),
+    );
+    let bridge = Bridge::start_with(&token, with(&faulty, String::new()));
+    let mut client = Client::connect(&bridge, &token);
+    let rsa = client.create_key_pair(&KeySpec::rsa(2048));
+    let ecdsa = client.create_key_pair(&KeySpec::ecdsa(256));
+    let block = client.get_public(&rsa.public, None);
+    for _ in 0..3 {
+        let signature = client.sign(&rsa.private, rsa_sha_256(), b"data");
+        assert!(public_key(&block).verifies(SHA_256, b"data", &signature));
+    }
+    // Refused once, then the other comes first.
+    assert_eq!(faulty.count("C_SignInit"), 4);
+    let block = client.get_public(&ecdsa.public, None);
+    let signature = client.sign(&ecdsa.private, ecdsa_sha_256(), b"data");
+    assert!(public_key(&block).verifies(SHA_256, b"data", &signature));
+    let (_, log) = bridge.stop();
+    assert!(log.contains("mechanisms not used: CKM_SHA256_RSA_PKCS\n"), "{log}");
+}
+
+#[test]
+fn a_token_that_hashes_by_itself_only_signs_and_one_that_does_not_too() {
+    for control in [
+        "[mechanisms]\nrefuse = [\"CKM_ECDSA\"]\nhashed = [\"CKM_ECDSA_SHA256\"]\n",
+        "[mechanisms]\nrefuse = [\"CKM_SHA256_RSA_PKCS\", \"CKM_ECDSA_SHA256\"]\n",
+    ] {
+        let (token, faulty) = (Token::create(), Faulty::new());
+        faulty.play(control);
+        let bridge = Bridge::start_with(&token, with(&faulty, String::new()));
+        let mut client = Client::connect(&bridge, &token);
+        works(&mut client);
+        let rsa = client.create_key_pair(&KeySpec::rsa(2048));
+        let block = client.get_public(&rsa.public, None);
+        let signature = client.sign(&rsa.private, rsa_sha_256(), b"data");
+        assert!(public_key(&block).verifies(SHA_256, b"data", &signature));
+    }
+}
+
+#[test]
+fn neither_half_is_renamed_where_only_one_could_be() {
+    for fixed in ["CKO_PUBLIC_KEY", "CKO_PRIVATE_KEY"] {
+        let (token, faulty) = (Token::create(), Faulty::new());
+        faulty.play(&format!(
+            "[[fault]]\nfunctions = \"C_SetAttributeValue\"\nclass = \"{fixed}\"\nrv = \"CKR_ATTRIBUTE_READ_ONLY\"\n"
+        ));
+        let bridge = Bridge::start_with(&token, with(&faulty, String::new()));
+        let mut client = Client::connect(&bridge, &token);
+        let pair = client.create_key_pair(&KeySpec::ecdsa(256).named("first"));
+        for id in [&pair.public, &pair.private] {
+            client.call(Client::rename_item(id, "second")).is_refused(reason::PERMISSION_DENIED);
+        }
+        assert_eq!(
+            (client.name_of(&pair.public), client.name_of(&pair.private)),
+            ("first-pub".into(), "first-pri".into())
+        );
+        let (_, log) = bridge.stop();
+        assert_eq!(log.matches("labels of keys that are there: cannot be changed").count(), 1, "{log}");
+    }
+}
