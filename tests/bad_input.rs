@@ -422,3 +422,16 @@ fn other_credentials_than_a_password_do_not_open_the_token() {
         response.single().is_refused(reason::AUTHENTICATION_NOT_SUCCESSFUL);
     }
 }
+
+/// Who has proved nothing learns nothing of how payloads are judged, and has no work done on them.
+#[test]
+fn a_payload_is_looked_at_only_after_its_sender_has_proved_itself() {
+    let bench = Bench::set_up();
+    let mut stranger = Client::connect_as(&bench.bridge, None);
+    let unknown = || vec![integer(0x42_0FFF, 1)];
+    for operation in operation::ALL {
+        let answer = stranger.call(Item::new(operation, unknown()));
+        let open = [operation::QUERY, operation::DISCOVER_VERSIONS].contains(&operation);
+        answer.is_refused(if open { reason::INVALID_FIELD } else { reason::AUTHENTICATION_NOT_SUCCESSFUL });
+    }
+}

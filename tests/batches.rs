@@ -90,6 +90,28 @@ fn an_error_stops_the_batch_unless_it_shall_go_on() {
 }
 
 #[test]
+fn an_item_that_fails_leaves_no_object_to_those_after_it() {
+    let (token, _bridge, mut client) = start();
+    let unknown = structure(
+        tags::ATTRIBUTE,
+        vec![text(tags::ATTRIBUTE_NAME, "No Such Attribute"), integer(tags::ATTRIBUTE_VALUE, 1)],
+    );
+    for fails in [Item::new(operation::LOCATE, vec![unknown]), KeySpec::ecdsa(255).item()] {
+        let items = vec![
+            KeySpec::ecdsa(256).item().with_id(b"1"),
+            fails.with_id(b"2"),
+            Item::new(operation::DESTROY, vec![]).with_id(b"3"),
+        ];
+        let request = Request { continuation: Some(continuation::CONTINUE), ..client.request(items) };
+        let response = client.ask(&request);
+        response.answers[0].payload();
+        response.answers[1].is_refused(reason::INVALID_FIELD);
+        response.answers[2].is_refused(reason::ITEM_NOT_FOUND);
+    }
+    assert_eq!(token.objects().len(), 4, "an object was destroyed that nobody meant");
+}
+
+#[test]
 fn undo_is_refused_before_anything_is_done() {
     let (token, _bridge, mut client) = start();
     let items = vec![KeySpec::ecdsa(256).item().with_id(b"1"), missing(b"2")];

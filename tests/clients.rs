@@ -62,6 +62,11 @@ fn a_client_proves_itself_by_a_password_while_the_bridge_keeps_the_pin() {
     let mut client = Client::connect_as(&bridge, Some(("signer", PASSWORD)));
     let pair = client.create_key_pair(&KeySpec::ecdsa(256));
     client.sign(&pair.private, ecdsa_sha_256(), b"data");
+    client.call(Client::rename_item(&pair.private, "renamed")).payload();
+    client.revoke(&pair.private);
+    client.on_object(operation::DESTROY, &pair.private);
+    client.on_object(operation::DESTROY, &pair.public);
+    let address = client.socket().local_addr().unwrap();
     for (username, password) in [("signer", "wrong"), ("signer", ""), ("other", PASSWORD), ("signer", &token.pin)] {
         client.login = Some((username.to_string(), password.to_string()));
         client.call(locate()).is_refused(reason::AUTHENTICATION_NOT_SUCCESSFUL);
@@ -70,7 +75,17 @@ fn a_client_proves_itself_by_a_password_while_the_bridge_keeps_the_pin() {
     Client::connect(&bridge, &token).call(locate()).payload();
     let cmdline = fs::read(format!("/proc/{}/cmdline", bridge.pid())).unwrap();
     let (_, log) = bridge.stop();
-    assert!(log.contains("(user 'signer'): made key pair "), "{log}");
+    for done in [
+        format!("made key pair {}, {}", pair.private, pair.public),
+        format!("renamed {}", pair.private),
+        format!("revoked {} (", pair.private),
+        format!("destroyed {}", pair.private),
+        format!("destroyed {}", pair.public),
+    ] {
+        let line = log.lines().find(|line| line.contains(&done)).unwrap_or_else(|| panic!("{done} is not in {log}"));
+        let who = format!("audit: {address} (user 'signer'): {done}");
+        assert!(line.contains(&who) && line.ends_with(&format!("on token '{}'", token.label)), "{line}");
+    }
     for secret in [PASSWORD, &token.pin] {
         assert!(!log.contains(secret) && !String::from_utf8_lossy(&cmdline).contains(secret));
     }

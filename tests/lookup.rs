@@ -202,6 +202,30 @@ fn locate_finds_by_every_criterion() {
 
     let unknown = vec![attribute("No Such Attribute", Value::Integer(1))];
     client.call(Item::new(operation::LOCATE, unknown)).is_refused(reason::INVALID_FIELD);
+    // Each may cost a call to the token for each object.
+    let many = |count| Item::new(operation::LOCATE, vec![of(algorithm::RSA); count]);
+    client.call(many(32)).payload();
+    client.call(many(33)).is_refused(reason::INVALID_FIELD);
+}
+
+/// The first client never says how much it takes, and loses its place in the connection over more than 8192 bytes.
+#[test]
+fn locate_keeps_its_answer_small_unless_the_client_says_what_it_takes() {
+    let token = Token::create();
+    let bridge = Bridge::start(&token);
+    let mut client = Client::connect(&bridge, &token);
+    for number in 0..80 {
+        client.create_key_pair(&KeySpec::ecdsa(256).named(&number.to_string()));
+    }
+    let mut found = |criteria: Vec<Node>, takes: Option<i32>| {
+        let request = client.request(vec![Item::new(operation::LOCATE, criteria)]);
+        let response = client.ask(&support::Request { maximum_response_size: takes, ..request });
+        (response.single().payload().all(tags::UNIQUE_IDENTIFIER).len(), response.size)
+    };
+    let (shown, size) = found(vec![], None);
+    assert!((100..160).contains(&shown) && size <= 8192, "{shown} in {size} bytes");
+    assert_eq!(found(vec![], Some(1 << 20)).0, 160);
+    assert_eq!(found(vec![integer(tags::MAXIMUM_ITEMS, 200)], None).0, 160);
 }
 
 #[test]
@@ -281,4 +305,11 @@ fn names_may_hold_what_labels_may() {
         assert_eq!(client.name_of(&pair.private), name);
         finds(&mut client, vec![name_attribute(name)], &[&pair.private]);
     }
+    for name in ["", "x".repeat(1025).as_str()] {
+        client.call(Client::rename_item(&pair.private, name)).is_refused(reason::INVALID_FIELD);
+        client
+            .call(KeySpec { private_name: name.to_string(), ..KeySpec::ecdsa(256) }.item())
+            .is_refused(reason::INVALID_FIELD);
+    }
+    assert_eq!(client.name_of(&pair.private), "🔑");
 }

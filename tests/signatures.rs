@@ -6,10 +6,10 @@
 mod support;
 
 use support::key::{KeyPair, parameters, public_key, sign_item, unique_identifier};
-use support::message::Item;
+use support::message::{Item, attribute};
 use support::openssl::{PublicKey, Scheme};
-use support::tags::{self, algorithm, hash, operation, padding, reason, validity};
-use support::ttlv::{Node, bytes, structure};
+use support::tags::{self, algorithm, hash, operation, padding, reason, usage, validity};
+use support::ttlv::{Node, Value, bytes, structure};
 use support::{Bridge, Client, KeySpec, Token};
 
 const DATA: &[u8] = b"example.org. 3600 IN DNSKEY 257 3 8 AwEAAa";
@@ -209,4 +209,29 @@ fn digital_signature_algorithm_says_as_much_as_hash_and_padding() {
     // SHA-384 with RSA Encryption (PKCS#1 v1.5)
     let fields = vec![support::ttlv::enumeration(tags::DIGITAL_SIGNATURE_ALGORITHM, 0x06)];
     judge(&mut client, &pair, &key, &structure(tags::CRYPTOGRAPHIC_PARAMETERS, fields), Scheme::Digest("-sha384"));
+}
+
+/// A key is for what it was made for, whatever the token would let it do.
+#[test]
+fn a_key_that_is_not_for_signing_does_not_sign() {
+    let token = Token::create();
+    let bridge = Bridge::start(&token);
+    let mut client = Client::connect(&bridge, &token);
+    let half = |mask| vec![attribute("Cryptographic Usage Mask", Value::Integer(mask))];
+    let common = vec![
+        attribute("Cryptographic Algorithm", Value::Enumeration(algorithm::RSA)),
+        attribute("Cryptographic Length", Value::Integer(2048)),
+    ];
+    let payload = vec![
+        structure(tags::COMMON_TEMPLATE_ATTRIBUTE, common),
+        structure(tags::PRIVATE_KEY_TEMPLATE_ATTRIBUTE, half(usage::DECRYPT)),
+        structure(tags::PUBLIC_KEY_TEMPLATE_ATTRIBUTE, half(usage::ENCRYPT)),
+    ];
+    let made = client.ok(operation::CREATE_KEY_PAIR, payload);
+    let id = |tag| made.child(tag).as_text().to_string();
+    let (private, public) = (id(tags::PRIVATE_KEY_UNIQUE_IDENTIFIER), id(tags::PUBLIC_KEY_UNIQUE_IDENTIFIER));
+    let rsa = support::key::rsa_sha_256();
+    client.call(sign_item(&private, rsa.clone(), DATA)).is_refused(reason::PERMISSION_DENIED);
+    client.call(verify_item(&public, rsa, DATA, &[1; 256])).is_refused(reason::PERMISSION_DENIED);
+    assert_eq!(client.attribute(&private, "Cryptographic Usage Mask"), Value::Integer(usage::DECRYPT));
 }

@@ -33,6 +33,13 @@ pub const NAME_TYPE: u32 = 0x42_0054;
 pub const NAME_VALUE: u32 = 0x42_0055;
 pub const OBJECT_TYPE: u32 = 0x42_0057;
 pub const OFFSET_ITEMS: u32 = 0x42_00D4;
+pub const LOCATED_ITEMS: u32 = 0x42_00D5;
+pub const CORRELATION_VALUE: u32 = 0x42_00D6;
+pub const INIT_INDICATOR: u32 = 0x42_00D7;
+pub const FINAL_INDICATOR: u32 = 0x42_00D8;
+pub const CAPABILITY_INFORMATION: u32 = 0x42_00F7;
+pub const SALT_LENGTH: u32 = 0x42_0100;
+pub const DIGESTED_DATA: u32 = 0x42_0107;
 pub const OPERATION: u32 = 0x42_005C;
 pub const PADDING_METHOD: u32 = 0x42_005F;
 pub const PASSWORD: u32 = 0x42_00A1;
@@ -187,6 +194,7 @@ pub mod query {
     pub const OPERATIONS: u32 = 0x01;
     pub const OBJECTS: u32 = 0x02;
     pub const SERVER_INFORMATION: u32 = 0x03;
+    pub const CAPABILITIES: u32 = 0x0B;
 }
 
 /// Batch Error Continuation Option.
@@ -206,6 +214,8 @@ pub mod link {
 pub mod usage {
     pub const SIGN: i32 = 0x01;
     pub const VERIFY: i32 = 0x02;
+    pub const ENCRYPT: i32 = 0x04;
+    pub const DECRYPT: i32 = 0x08;
 }
 
 /// State.
