@@ -16,6 +16,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use support::Token;
+use support::hsm::Hsm;
 use support::scratch::Scratch;
 
 /// A token, and a directory of the test's own with a configuration file.
@@ -385,6 +386,35 @@ fn goes_to_the_background_once_it_serves_and_gives_root_up() {
     assert_eq!(stat.rsplit_once(") ").unwrap().1.split(' ').nth(4), Some("0"));
     assert_eq!(directory, Path::new("/"));
     assert_eq!(fs::read_to_string(&pid_file).unwrap_or_default(), "");
+}
+
+/// pkcs11-spy opens its record with the first call to it: whose that is, is whose the module was loaded.
+#[test]
+fn the_module_is_loaded_only_after_root_is_given_up() {
+    let place = Place::new();
+    if fs::metadata("/proc/self").unwrap().uid() != 0 || place.token.hsm().is_for_one_user() {
+        return println!("skipped: there is no root here to be given up");
+    }
+    let changed = Command::new("chown").args(["-R", "65534:65534"]).arg(place.token.directory()).status().unwrap();
+    assert!(changed.success());
+    fs::set_permissions(place.directory.path(), PermissionsExt::from_mode(0o777)).unwrap();
+    place.write(&format!(
+        "version = 'v1'\n[pkcs11]\nlib-path = {:?}\n[server]\naddr = '127.0.0.1:0'\n[daemon]\nidentity = '65534:65534'\nstate-dir = {:?}\n",
+        Hsm::Spy.library(),
+        place.path("state")
+    ));
+    let command = |record: &str, args: &[&str]| {
+        let mut command = place.command(args);
+        command.arg("--config").arg(place.path("config.toml"));
+        command.env("PKCS11SPY", Hsm::chosen().behind_spy()).env("PKCS11SPY_OUTPUT", place.path(record));
+        command
+    };
+    let checked = command("checked", &["--check-config"]).output().unwrap();
+    assert!(checked.status.success(), "{}", stderr(&checked));
+    assert_eq!(place.start(command("served", &[])).stop().0, Some(0));
+    for record in ["checked", "served"] {
+        assert_eq!(fs::metadata(place.path(record)).unwrap().uid(), 65534, "{record}");
+    }
 }
 
 /// Some starters ignore SIGCHLD, and what is ignored stays so in the programs that they start.

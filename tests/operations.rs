@@ -155,6 +155,16 @@ fn create_key_pair_refuses_what_it_cannot_make_and_makes_nothing() {
     // secp256k1
     client.call(KeySpec::new(algorithm::ECDSA, None, Some(0x19)).item()).is_refused(reason::INVALID_FIELD);
     client.call(KeySpec::new(algorithm::RSA, None, None).item()).is_refused(reason::INVALID_MESSAGE);
+    // What the token has no place to keep, and a time before which the key should not be used.
+    let mut with = |attribute: Node| {
+        let mut item = KeySpec::ecdsa(256).item();
+        let Value::Structure(common) = &mut item.payload[0].value else { panic!("no template") };
+        common.push(attribute);
+        client.call(item)
+    };
+    with(attribute("Activation Date", Value::DateTime(i64::MAX))).is_refused(reason::INVALID_FIELD);
+    with(attribute("Contact Information", Value::TextString("me".into()))).is_refused(reason::INVALID_FIELD);
+    with(attribute("Cryptographic Length", Value::Integer(256))).is_refused(reason::INVALID_FIELD);
     assert_eq!(token.objects(), Vec::<String>::new());
 }
 
@@ -237,7 +247,7 @@ fn rng_retrieve_gives_as_many_bytes_as_asked_for() {
         assert!(length < 32 || random.iter().any(|&byte| byte != 0));
     }
     assert_ne!(client.random(32), client.random(32));
-    for length in [-1, i32::MIN] {
+    for length in [-1, i32::MIN, 0, 64 * 1024 + 1, i32::MAX] {
         let item = Item::new(operation::RNG_RETRIEVE, vec![integer(tags::DATA_LENGTH, length)]);
         client.call(item).is_refused(reason::INVALID_FIELD);
     }
