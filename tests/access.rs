@@ -183,6 +183,8 @@ fn a_pin_changed_on_the_token_gets_in_also_where_the_hsm_was_away_at_the_start()
     Client::connect_as(&bridge, Some((&token.label, NEW_PIN))).call(random()).payload();
 }
 
+const PASSWORD: &str = "password-1093-of-the-signer";
+
 /// Offers a wrong PIN for `name`, and tells how long it took to be refused.
 fn refused(client: &mut Client, name: &str, pin: &str) -> Duration {
     client.login = Some((name.to_string(), pin.to_string()));
@@ -230,24 +232,42 @@ fn a_token_that_is_down_is_told_to_those_only_who_have_its_pin() {
     assert!(log.contains("login refused: the token cannot judge a PIN: C_OpenSession: CKR_DEVICE_ERROR"), "{log}");
 }
 
-#[test]
-fn after_the_first_login_neither_a_wrong_pin_nor_an_unknown_name_gets_to_a_token() {
-    let (token, faulty, directory) = (Token::create(), Faulty::new(), Scratch::new("secrets"));
+/// A bridge that keeps the PIN of the token, for a client called "signer" with this password.
+fn keeping_the_pin(token: &Token, faulty: &Faulty, directory: &Scratch, password: &str) -> Bridge {
     let private = |name: &str, content: &str| {
         let file = directory.file(name, content);
         fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
         file
     };
-    // Nobody has sent the PIN from here, so that none is taken for a new one.
     let tables = format!(
         "[[token]]\nname = {label:?}\npin-file = {:?}\n\
          [[client]]\nusername = \"signer\"\npassword-file = {:?}\ntoken = {label:?}\n",
         private("pin", &token.pin),
-        private("password", "password-1093-of-the-signer"),
+        private("password", password),
         label = token.label,
     );
-    let bridge = Bridge::start_with(&token, Options { tables, ..faulty.options() });
-    let mut client = Client::connect_as(&bridge, Some(("signer", "password-1093-of-the-signer")));
+    Bridge::start_with(token, Options { tables, ..faulty.options() })
+}
+
+#[test]
+fn a_pin_that_the_bridge_keeps_comes_before_those_of_strangers() {
+    let (token, faulty, directory) = (Token::create(), Faulty::new(), Scratch::new("secrets"));
+    let bridge = keeping_the_pin(&token, &faulty, &directory, PASSWORD);
+    let mut client = Client::connect_as(&bridge, None);
+    for name in [token.serial(), token.slot().to_string(), token.label.clone()] {
+        refused(&mut client, &name, "guess");
+    }
+    client.login = Some(("signer".to_string(), PASSWORD.to_string()));
+    client.call(random()).payload();
+    assert_eq!(faulty.count("C_Login"), 1);
+}
+
+#[test]
+fn after_the_first_login_neither_a_wrong_pin_nor_an_unknown_name_gets_to_a_token() {
+    let (token, faulty, directory) = (Token::create(), Faulty::new(), Scratch::new("secrets"));
+    // Nobody has sent the PIN from here, so that none is taken for a new one.
+    let bridge = keeping_the_pin(&token, &faulty, &directory, PASSWORD);
+    let mut client = Client::connect_as(&bridge, Some(("signer", PASSWORD)));
     client.call(random()).payload();
     let asked = || ["C_Login", "C_OpenSession"].map(|function| faulty.count(function));
     let before = asked();

@@ -99,7 +99,7 @@ fn judge(bridge: &Bridge, peer: &Peer, username: &str, password: &str) -> Outcom
         _ if too_long => Err(Refused::Client("username or password is far too long".to_owned())),
         Some(Ok(client)) => open(bridge, &clients, client),
         Some(Err(())) => Err(Refused::Client("wrong password".to_owned())),
-        None => by_pin(bridge, peer, username, password),
+        None => by_pin(bridge, peer, &clients, username, password),
     };
     match admitted {
         Ok(admitted) => {
@@ -132,7 +132,15 @@ impl From<Refusal> for Refused {
 }
 
 /// A client that knows the token's PIN.
-fn by_pin(bridge: &Bridge, peer: &Peer, name: &str, pin: &str) -> Result<Admitted, Refused> {
+fn by_pin(bridge: &Bridge, peer: &Peer, clients: &Clients, name: &str, pin: &str) -> Result<Admitted, Refused> {
+    if clients.keep_a_pin() {
+        // It comes first, so that strangers' PINs never get to the token, nor use up what it lets be tried.
+        if let Ok(token) = bridge.tokens.find(name) {
+            if let (_, Some(kept)) = clients.login(token.info()) {
+                let _ = bridge.tokens.admit(name, &Pin::new(kept));
+            }
+        }
+    }
     let token = match bridge.tokens.admit(name, &Pin::new(pin.as_bytes()).from(peer.address.ip())) {
         // A stranger must not learn from a token that is down that there is one of that name; who has been in knows it.
         Err(Refusal::Unjudged(why)) if peer.admitted.get().is_some() => return Err(Refused::Token(why.to_string())),

@@ -82,11 +82,15 @@ impl Token {
         if !self.attempts.take(Instant::now()) {
             return Err(Refusal::TooManyAttempts);
         }
-        self.on_anchor(&inside, |session| {
+        let judged = self.on_anchor(&inside, |session| {
             let told = tells_login(session).unwrap_or(false);
             let was_in = log_in(session, pin).inspect_err(|refusal| self.hint_at_pad(refusal))?;
             self.look_around(&inside, Some((session, told && !was_in)))
-        })?;
+        });
+        if matches!(judged, Ok(()) | Err(Refusal::Unjudged(_))) {
+            self.attempts.give_back();
+        }
+        judged?;
         log::info!("token {}: logged in, {} mechanisms", self.info().name(), self.mechanisms().iter().count());
         Ok(())
     }

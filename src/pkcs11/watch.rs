@@ -148,7 +148,10 @@ impl Watch {
             }
             overdue = true;
             if stay.overdue.swap(since, Ordering::Relaxed) != since {
-                log::warn!("a call to the PKCS#11 module has not returned in time: its session counts as lost");
+                log::warn!(
+                    "a call to the PKCS#11 module has not returned in time: its session counts as lost\n\
+                     hint: where the HSM takes so long, to make a key for instance, pkcs11.call-timeout has to be longer"
+                );
                 if let Some(rescue) = lock(&stay.rescue).as_ref() {
                     rescue(Overdue { stay: Arc::clone(&stay), since });
                 }

@@ -191,6 +191,11 @@ impl Clients {
         self.clients.iter().map(|(known, _)| known).find(|known| has(&known.settings.proof)).cloned()
     }
 
+    /// Whether the bridge keeps the PIN of any token.
+    pub(crate) fn keep_a_pin(&self) -> bool {
+        self.tokens.iter().any(|(_, pin)| pin.is_some())
+    }
+
     /// How to log in to a token, and the PIN if the bridge keeps it.
     pub(crate) fn login(&self, token: &TokenInfo) -> (&Login, Option<&KeptPin>) {
         let entry = self.tokens.iter().find(|(settings, _)| settings.meant.fits(token));
