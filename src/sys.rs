@@ -19,7 +19,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 pub use accounts::{User, group, group_name, user, user_name};
-pub use caught::Caught;
+pub use caught::{Caught, is_ending};
 pub use fenced::{Fenced, Heard, Split, split};
 pub use functions::{Functions, RawTokenInfo};
 pub use terminal::ask_hidden;

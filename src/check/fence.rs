@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
 use std::panic::{self, AssertUnwindSafe};
 use std::time::{Duration, Instant};
 
@@ -219,7 +220,9 @@ impl Outside<'_, '_> {
         let ended = fenced.end(GRACE);
         let call = self.call.as_ref().map_or("", |(call, _)| call.as_str());
         let during = if call.is_empty() { String::new() } else { format!(" during {call}") };
-        if let Some(signal) = caught.take() {
+        // From the terminal it comes to both processes, and either may be the first to notice.
+        let of_inside = ended.as_ref().ok().copied().flatten().and_then(|status| status.signal());
+        if let Some(signal) = caught.take().or(of_inside.filter(|signal| sys::is_ending(*signal))) {
             self.report.say(Line::fail("process", format!("interrupted by signal {signal}{during}"), AGAIN));
             return false;
         }

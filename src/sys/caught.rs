@@ -17,6 +17,11 @@ static SIGNAL: AtomicI32 = AtomicI32::new(0);
 /// What would end the process from the keyboard or from elsewhere.
 const ENDING: [libc::c_int; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
 
+/// Whether a signal is one of those that end a program from outside, not one by which it ends itself.
+pub fn is_ending(signal: libc::c_int) -> bool {
+    ENDING.contains(&signal)
+}
+
 /// Holds back the signals that would end or stop the process; when it is dropped, the one that came has its effect.
 ///
 /// For a program that has one thread while it is there.
@@ -87,6 +92,14 @@ impl Caught {
 
     /// The signal that came, which then has no effect.
     pub fn take(&self) -> Option<libc::c_int> {
+        // One that came while nobody waited is still held back: it comes now.
+        let mut blocked = MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: the first set is initialised, and the second a valid place, which the first call fills in if it succeeds.
+        unsafe {
+            if libc::pthread_sigmask(libc::SIG_SETMASK, &self.while_waiting, blocked.as_mut_ptr()) == 0 {
+                libc::pthread_sigmask(libc::SIG_SETMASK, blocked.as_ptr(), ptr::null_mut());
+            }
+        }
         Some(SIGNAL.swap(0, Ordering::Relaxed)).filter(|signal| *signal != 0)
     }
 
