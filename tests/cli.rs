@@ -277,6 +277,39 @@ fn serves_until_told_to_stop_and_outlives_a_hangup() {
     assert!(TcpStream::connect(address).is_err());
 }
 
+/// What logrotate does: rename, HUP. A log file that cannot be opened anew goes on where it is.
+#[test]
+fn opens_its_log_file_anew_on_hup() {
+    let place = Place::new();
+    let (logs, pid_file) = (place.path("logs"), place.path("pid"));
+    fs::create_dir(&logs).unwrap();
+    let (log, rotated) = (logs.join("log"), logs.join("log.1"));
+    place.configure(&format!("log-target = {{ type = 'file', path = {log:?} }}\npid-file = {pid_file:?}"));
+    assert!(place.run(&["-d"]).status.success());
+    let pid = fs::read_to_string(&pid_file).unwrap().trim().to_owned();
+    let _background = Background(pid.clone());
+    let read = |path: &Path| fs::read_to_string(path).unwrap_or_default();
+    let wait_for = |path: &Path, what: &str, times: usize| {
+        let since = std::time::Instant::now();
+        while read(path).matches(what).count() < times {
+            assert!(since.elapsed() < Duration::from_secs(60), "{}", read(path));
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    fs::rename(&log, &rotated).unwrap();
+    kill("HUP", &pid);
+    wait_for(&log, "HUP: done", 1);
+    assert!(read(&rotated).contains("listening on ") && !read(&rotated).contains("HUP"), "{}", read(&rotated));
+    assert_eq!(fs::metadata(&log).unwrap().permissions().mode() & 0o777, 0o640);
+    let moved = place.path("moved");
+    fs::rename(&logs, &moved).unwrap();
+    kill("HUP", &pid);
+    wait_for(&moved.join("log"), "HUP: done", 2);
+    assert!(read(&moved.join("log")).contains("ERROR HUP: cannot log to "), "{}", read(&moved.join("log")));
+    kill("TERM", &pid);
+    wait_for(&moved.join("log"), "stopped", 1);
+}
+
 #[test]
 fn tells_what_an_old_client_lacks() {
     let place = Place::new();
