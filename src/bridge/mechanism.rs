@@ -88,9 +88,9 @@ impl Scheme {
     pub(super) fn choose(kind: KeyKind, parameters: &CryptographicParameters) -> Outcome<Self> {
         let asked = Asked::read(parameters)?;
         match kind {
-            KeyKind::Rsa { .. } => {
+            KeyKind::Rsa { bits } => {
                 asked.expect_algorithm(&[CryptographicAlgorithm::RSA])?;
-                asked.rsa(parameters)
+                asked.rsa(parameters, bits)
             }
             KeyKind::Ec(curve) if curve.is_edwards() => {
                 asked.expect_algorithm(&[CryptographicAlgorithm::ED25519, CryptographicAlgorithm::ED448])?;
@@ -261,7 +261,7 @@ impl Asked {
         })
     }
 
-    fn rsa(&self, parameters: &CryptographicParameters) -> Outcome<Scheme> {
+    fn rsa(&self, parameters: &CryptographicParameters, bits: u32) -> Outcome<Scheme> {
         let hash = self.hash.unwrap_or(Hash::Sha256);
         match self.padding {
             None | Some(PaddingMethod::PKCS1_V1_5) => Ok(Scheme::RsaPkcs1(hash)),
@@ -276,6 +276,11 @@ impl Asked {
                 let salt = parameters.salt_length.map_or(Ok(hash.len()), |salt| {
                     usize::try_from(salt).map_err(|_| Failure::invalid_field(format!("Salt Length {salt}")))
                 })?;
+                // The encoding holds hash, salt and two bytes more (RFC 8017, section 9.1.1). What is longer need not reach a C library.
+                let encoding = usize::try_from(bits.saturating_sub(1).div_ceil(8)).unwrap_or(usize::MAX);
+                if bits != 0 && hash.len().saturating_add(salt).saturating_add(2) > encoding {
+                    return Err(Failure::invalid_field(format!("Salt Length {salt} is too long for the key")));
+                }
                 Ok(Scheme::RsaPss { hash, mask_hash, salt })
             }
             Some(other) => Err(Failure::invalid_field(format!("Padding Method {other} is not for signatures"))),
@@ -368,8 +373,10 @@ mod tests {
         assert_eq!(choose(RSA, parameters), Ok(Scheme::RsaPss { hash, mask_hash, salt: 48 }));
         parameters.salt_length = Some(20);
         assert_eq!(choose(RSA, parameters), Ok(Scheme::RsaPss { hash, mask_hash, salt: 20 }));
-        parameters.salt_length = Some(-1);
-        assert_eq!(choose(RSA, parameters), Err(ResultReason::INVALID_FIELD));
+        for (salt, fits) in [(-1, false), (256 - 48 - 2, true), (256 - 48 - 1, false), (i32::MAX, false)] {
+            parameters.salt_length = Some(salt);
+            assert_eq!(choose(RSA, parameters).is_ok(), fits, "{salt}");
+        }
     }
 
     #[test]
