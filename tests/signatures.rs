@@ -177,9 +177,13 @@ fn refuses_to_sign_with_a_public_key_and_to_verify_with_nonsense() {
     let answer = client.call(sign_item(&pair.public, ecdsa.clone(), DATA));
     assert_eq!(answer.status, 1);
     // Not a signature at all: judged, not failed (a wrong signature is Success with Validity Indicator Invalid).
-    for nonsense in [&b""[..], b"x", &[0x30, 0x80], &[0x30; 72], &[0xFF; 200]] {
-        let answer = client.call(verify_item(&pair.public, ecdsa.clone(), DATA, nonsense));
-        assert_eq!(answer.payload().child(tags::VALIDITY_INDICATOR).as_enumeration(), validity::INVALID);
+    let rsa = client.create_key_pair(&KeySpec::rsa(2048).named("rsa"));
+    let pss = parameters(Some(padding::PSS), Some(hash::SHA_256), Some(algorithm::RSA));
+    for nonsense in [&b""[..], b"x", &[0x30, 0x80], &[0x30; 72], &[0xFF; 200], &[0; 256], &[0xFF; 256], &[1; 5000]] {
+        for (pair, parameters) in [(&pair, &ecdsa), (&rsa, &support::key::rsa_sha_256()), (&rsa, &pss)] {
+            let answer = client.call(verify_item(&pair.public, parameters.clone(), DATA, nonsense));
+            assert_eq!(answer.payload().child(tags::VALIDITY_INDICATOR).as_enumeration(), validity::INVALID);
+        }
     }
 }
 
