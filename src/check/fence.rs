@@ -56,6 +56,9 @@ pub struct Outcome {
     pub entered: bool,
 }
 
+/// More than what is said at one time.
+const LONGEST: usize = 1 << 16;
+
 // What a message is about: its first byte. The length of what follows comes after it, in four bytes.
 const CALL: u8 = b'C';
 const DONE: u8 = b'.';
@@ -181,7 +184,8 @@ impl Outside<'_, '_> {
     /// # Errors
     /// What to say when that takes too long, or this process is to end.
     fn listen(&mut self, fenced: &Fenced, caught: &Caught) -> Result<(), Line> {
-        let mut said = Zeroizing::new(Vec::new());
+        // Never moved, so that no copy of a PIN is left behind.
+        let mut said = Zeroizing::new(Vec::with_capacity(LONGEST));
         loop {
             let left = self.call.as_ref().and_then(|(_, limit)| limit.map(|(end, _)| end));
             let left = left.map(|end| end.saturating_duration_since(Instant::now()));

@@ -20,8 +20,8 @@ use crate::sys;
 pub struct Inside<'j> {
     /// The configuration.
     pub judged: &'j Judged,
-    /// The way to a token; none if a secret for it cannot be read.
-    pub visit: Option<Visit>,
+    /// The way to a token.
+    pub visit: Visit,
     /// What to try out.
     pub trials: Trials,
     /// Root makes the state directory.
@@ -92,8 +92,7 @@ impl Inside<'_> {
     fn look_at_tokens(&self, tokens: &Tokens, outlet: Outlet<'_>, report: &mut Report<'_>) {
         let patience = self.patience();
         let module = module::vendor(tokens.module());
-        let Some(visit) = &self.visit else { return };
-        let Some(choice) = tokens::look(tokens, visit, module, patience, outlet, report) else { return };
+        let Some(choice) = tokens::look(tokens, &self.visit, module, patience, outlet, report) else { return };
         let vendor = tokens::vendor(&choice, module);
         tokens::describe(&choice, &self.config().pkcs11, report);
         let token = match tokens.find(&choice.name) {
@@ -107,7 +106,7 @@ impl Inside<'_> {
             }
         };
         mechanisms::look(&token, patience, outlet, report);
-        let entered = login::look(tokens, visit, &choice, vendor, self, outlet, report);
+        let entered = login::look(tokens, &choice, vendor, self, outlet, report);
         if let Some(token) = entered {
             if self.trials.sign {
                 sign::look(&token, vendor, patience, outlet, report);
@@ -153,11 +152,10 @@ impl Inside<'_> {
         become_user(config).map_err(|why| why.to_string())?;
         outlet.calling("C_Initialize", self.patience().start());
         let tokens = module::load(&config.pkcs11).map_err(|why| why.to_string())?;
-        let visit = self.visit.as_ref().ok_or("there is no way into the token")?;
         let present = tokens.present().map_err(|why| why.to_string())?;
-        let choice = visit.choose(&present).map_err(|why| why.to_string())?;
+        let choice = self.visit.choose(&present).map_err(|why| why.to_string())?;
         let token = tokens.find(&choice.name).map_err(|why| why.to_string())?;
-        let way = visit.way_into(&token).map_err(|why| why.to_string())?;
+        let way = self.visit.way_into(&token).map_err(|why| why.to_string())?;
         outlet.calling("C_Login", login::patience(&way, self.patience()));
         let token = way.enter(&tokens, &choice).map_err(|why| why.to_string())?;
         Ok((tokens, choice, token))

@@ -8,7 +8,7 @@ use super::fence::Outlet;
 use super::inside::{Inside, Patience};
 use super::report::{Line, Report};
 use super::vendor::{Topic, Vendor};
-use crate::console::{Choice, Denied, Visit, Way};
+use crate::console::{Choice, Denied, Way};
 use crate::pkcs11::{Refusal, Token, TokenInfo, Tokens};
 
 const SUBJECT: &str = "login";
@@ -19,7 +19,6 @@ const OFFICER: &str = "the vendor's tools show the tries that are left, and let 
 /// Opens a session, and logs in if that can do no harm.
 pub fn look(
     tokens: &Tokens,
-    visit: &Visit,
     choice: &Choice,
     vendor: Option<&Vendor>,
     inside: &Inside<'_>,
@@ -44,7 +43,7 @@ pub fn look(
     // For as long as it takes to type it.
     outlet.calling("", None);
     let found = tokens.find(&choice.name).map_err(Denied::Refused);
-    let way = match found.and_then(|token| visit.way_into(&token)) {
+    let way = match found.and_then(|token| inside.visit.way_into(&token)) {
         Ok(way) => way,
         Err(denied) => {
             let line = Line::fail(SUBJECT, format!("not tried: {denied}"), "--pin-file names a file with the PIN");
@@ -54,6 +53,9 @@ pub fn look(
             return None;
         }
     };
+    if matches!(way, Way::Typed) {
+        report.say(Line::ok(SUBJECT, "waiting for the PIN to be typed at the token"));
+    }
     outlet.calling("C_Login", self::patience(&way, patience));
     match way.enter(tokens, choice) {
         Ok(token) => {

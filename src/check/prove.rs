@@ -63,22 +63,22 @@ fn look(
     configuration(&judged, report);
     let config = &judged.config;
     let visit = match Visit::prepare(questions, &config.access) {
-        Ok(visit) => Some(visit),
+        Ok(visit) => visit,
         Err(error) => {
             report.say(Line::fail(
                 "secrets",
                 error,
                 "a secret is the first line of a file that is open to its owner or group only",
             ));
-            None
+            Visit::without_secrets(questions)
         }
     };
     as_root(&judged, report);
     let mut inside = Inside { judged: &judged, visit, trials, by_root: made_by_root(config) };
     let mut outcome = Outcome::default();
     let went_well = fence::run(caught, report, &mut outcome, |outlet, report| inside.look(outlet, report));
-    if let (Some(pin), Some(visit)) = (outcome.pin.take(), &mut inside.visit) {
-        visit.remember(pin);
+    if let Some(pin) = outcome.pin.take() {
+        inside.visit.remember(pin);
     }
     tidy(&inside, caught, &mut outcome, report);
     // In a process of its own, and last: no other thing is so often fatal.

@@ -89,7 +89,8 @@ pub fn destroy_labelled(token: &Token, label: &str) -> Result<(), Error> {
 impl Bench<'_> {
     /// Keys of a check that was cut short.
     fn tell_of_others(&self, report: &mut Report<'_>) {
-        self.outlet.calling("C_FindObjects", self.patience.call());
+        // Of many objects each is read.
+        self.outlet.calling("C_FindObjects or C_GetAttributeValue", self.patience.generate());
         let Ok(listed) = self.token.list(&Filter::default()) else { return };
         let is_ours = |label: &Option<String>| label.as_ref().is_some_and(|label| label.starts_with(LABEL));
         for object in listed.into_iter().filter(|object| is_ours(&object.label)) {

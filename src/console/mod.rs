@@ -79,6 +79,11 @@ impl Visit {
         })
     }
 
+    /// The same without any secret: what can be had without a PIN, or with one that is typed.
+    pub fn without_secrets(questions: &Questions) -> Self {
+        Self { clients: Clients::none(), pin: None, token: questions.token.clone() }
+    }
+
     /// The token that was asked for, else the only one of `tokens` that is initialised.
     ///
     /// # Errors

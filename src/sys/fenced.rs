@@ -9,6 +9,8 @@ use std::process::ExitStatus;
 use std::thread;
 use std::time::Duration;
 
+use zeroize::Zeroize;
+
 use super::caught::Caught;
 use super::{Stream, check, redirect};
 
@@ -75,6 +77,8 @@ impl Fenced {
         let mut buffer = [0; 4096];
         let len = (&self.output).read(&mut buffer)?;
         said.extend_from_slice(buffer.get(..len).unwrap_or_default());
+        // It may be a PIN.
+        buffer.zeroize();
         Ok(if len == 0 { Heard::End } else { Heard::Something })
     }
 

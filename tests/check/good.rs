@@ -89,6 +89,28 @@ fn says_the_same_in_json() {
 }
 
 #[test]
+fn a_command_line_that_is_not_understood_is_no_failure_of_the_set_up() {
+    for args in [&["--signn"][..], &["--daemonize"], &["--token"], &["check"]] {
+        let output = Command::new(super::support::program()).arg("check").args(args).output().unwrap();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{args:?}");
+    }
+}
+
+#[test]
+fn a_secret_that_cannot_be_read_does_not_keep_the_token_from_being_looked_at() {
+    if is_not_softhsm() {
+        return;
+    }
+    let place = Place::new();
+    place.configure(&Token::module(), "", "[[token]]\nname = 'signer 5117'\npin-file = '/nonexistent/pin'");
+    let said = place.check(&[]);
+    said.line("FAIL  secrets: cannot read the secret in /nonexistent/pin");
+    said.line("ok    token 'signer 5117': ");
+    said.line("ok    mechanism P-256: ");
+    assert_eq!(said.code, Some(1));
+}
+
+#[test]
 fn wants_to_be_told_which_of_several_tokens() {
     if is_not_softhsm() {
         return;
