@@ -45,7 +45,7 @@ impl Attempts {
         is_left
     }
 
-    /// What was taken has cost the token nothing: the PIN was right, or not judged.
+    /// What was taken has cost the token nothing: the PIN was right.
     pub(super) fn give_back(&self) {
         let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
         spent.attempts = spent.attempts.saturating_sub(1);
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cost_nothing_is_not_counted() {
+    fn right_pins_are_not_counted() {
         let (attempts, now) = (Attempts::new(1), Instant::now());
         assert!(attempts.take(now));
         attempts.give_back();

@@ -82,15 +82,13 @@ impl Token {
         if !self.attempts.take(Instant::now()) {
             return Err(Refusal::TooManyAttempts);
         }
-        let judged = self.on_anchor(&inside, |session| {
+        self.on_anchor(&inside, |session| {
             let told = tells_login(session).unwrap_or(false);
             let was_in = log_in(session, pin).inspect_err(|refusal| self.hint_at_pad(refusal))?;
             self.look_around(&inside, Some((session, told && !was_in)))
-        });
-        if matches!(judged, Ok(()) | Err(Refusal::Unjudged(_))) {
-            self.attempts.give_back();
-        }
-        judged?;
+        })?;
+        // Only now: what a module answers to a wrong PIN is not sure.
+        self.attempts.give_back();
         log::info!("token {}: logged in, {} mechanisms", self.info().name(), self.mechanisms().iter().count());
         Ok(())
     }
