@@ -85,6 +85,9 @@ fn every_mutated_request_gets_one_well_formed_response() {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             fake::answer(&bridge, case, &request, &mut response);
             oracle::judge(&request, &response);
+            response.clear();
+            fake::give_up(&bridge, case, &request, &mut response);
+            assert!(oracle::judge(&request, &response) > 0, "whatever is given up fails");
             // What the server does not even hand on as a request.
             if let Err(error) = frame_len(&request, LARGEST) {
                 response.clear();

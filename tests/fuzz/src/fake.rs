@@ -28,6 +28,11 @@ pub fn answer(bridge: &Bridge, number: u32, request: &[u8], response: &mut Vec<u
     bridge.answer(&stranger(number), request, response);
 }
 
+/// The answer to a message while a call to the module does not return.
+pub fn give_up(bridge: &Bridge, number: u32, request: &[u8], response: &mut Vec<u8>) {
+    bridge.give_up(&stranger(number), request, response);
+}
+
 /// The answer to a message whose frame cannot be trusted.
 pub fn refuse(bridge: &Bridge, number: u32, error: FrameError, response: &mut Vec<u8>) {
     bridge.refuse(&stranger(number), error, response);

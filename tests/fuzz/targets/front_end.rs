@@ -25,6 +25,9 @@ fuzz_target!(|data: &[u8]| {
     let mut response = Vec::new();
     fake::answer(&BRIDGE, number, data, &mut response);
     oracle::judge(data, &response);
+    response.clear();
+    fake::give_up(&BRIDGE, number, data, &mut response);
+    assert!(oracle::judge(data, &response) > 0);
     if let Err(error) = frame_len(data, LARGEST) {
         response.clear();
         fake::refuse(&BRIDGE, number, error, &mut response);
