@@ -435,3 +435,20 @@ fn a_payload_is_looked_at_only_after_its_sender_has_proved_itself() {
         answer.is_refused(if open { reason::INVALID_FIELD } else { reason::AUTHENTICATION_NOT_SUCCESSFUL });
     }
 }
+
+#[test]
+fn a_flood_of_what_is_refused_does_not_fill_the_log() {
+    let token = Token::create();
+    let bridge = Bridge::start(&token);
+    for _ in 0..100 {
+        let mut client = Client::connect_as(&bridge, None);
+        client.send(b"no KMIP");
+        client.send(&[0; 8]);
+        client.receive().expect("an answer");
+        assert!(client.is_closed());
+    }
+    let (_, log) = bridge.stop();
+    let (told, all) = (log.matches("refused: ").count(), log.lines().filter(|line| line.contains("refused: ")));
+    let plain = all.filter(|line| line.contains(" INFO ")).count();
+    assert!(told >= 100 && (1..=20).contains(&plain), "{plain} of {told}");
+}

@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use log::{Level, debug, log};
+use log::{Level, debug, info, log};
 use rustls::{PeerIncompatible, ServerConnection};
 use zeroize::{Zeroize, Zeroizing};
 
@@ -15,6 +15,7 @@ use super::deadline::Deadlined;
 use super::inbox::{Inbox, KEPT};
 use super::line::{self, CLOSING_PAUSE, DISCARDED_UNKNOWN, InHand, Line};
 use super::places::{Open, Place};
+use super::remarks::Verdict;
 use crate::bridge::{After, Peer};
 use crate::ttlv::{self, FrameError};
 
@@ -53,8 +54,25 @@ pub(super) fn serve(open: &Arc<Open>, place: &Place, peer: &Arc<Peer>, shared: &
     if open.gave_way() {
         end = End::GaveWay;
     }
-    log!(end.level(), "{}: {end}; {} requests answered", peer.address, connection.answered);
+    let level = level(&end, shared);
+    log!(level, "{}: {end}; {} requests answered", peer.address, connection.answered);
     connection.close(&end);
+}
+
+/// What an operator has to see to set up a client is INFO, as long as nobody makes it a flood; what any scanner can cause is DEBUG.
+fn level(end: &End, shared: &Shared) -> Level {
+    if !end.is_worth_a_remark() {
+        return Level::Debug;
+    }
+    match shared.remarks.judge(Instant::now()) {
+        Verdict::Leave => Level::Debug,
+        Verdict::Tell(left_out) => {
+            if left_out > 0 {
+                info!("{left_out} more connections were refused; at the level debug each is told of");
+            }
+            Level::Info
+        }
+    }
 }
 
 /// How long to listen to a connection that has not authenticated: all its handshake, requests and silence together.
@@ -306,13 +324,19 @@ enum End {
 }
 
 impl End {
-    /// What an operator has to see to set up a client is INFO; what any scanner can cause is DEBUG.
-    fn level(&self) -> Level {
+    /// Whether it may be a client that an operator is setting up.
+    fn is_worth_a_remark(&self) -> bool {
         match self {
-            Self::Refused(_) => Level::Info,
-            // Both speak TLS, but not together: a version or algorithm, or our certificate is not to the client's liking.
-            Self::Tls(rustls::Error::AlertReceived(_) | rustls::Error::PeerIncompatible(_)) => Level::Info,
-            _ => Level::Debug,
+            Self::Refused(_) => true,
+            // Both speak TLS, but not together: a version or algorithm, or one's certificate is not to the other's liking.
+            Self::Tls(error) => {
+                use rustls::Error::{AlertReceived, InvalidCertificate, NoCertificatesPresented, PeerIncompatible};
+                matches!(
+                    error,
+                    AlertReceived(_) | InvalidCertificate(_) | NoCertificatesPresented | PeerIncompatible(_)
+                )
+            }
+            _ => false,
         }
     }
 }

@@ -12,6 +12,7 @@ mod identity;
 mod inbox;
 mod line;
 mod places;
+mod remarks;
 mod self_signed;
 
 use std::fmt;
@@ -26,6 +27,7 @@ use rustls::ServerConfig;
 
 use crate::bridge::Service;
 use places::{Limits, Places};
+use remarks::Remarks;
 
 /// What the server listens on, and its limits.
 #[derive(Clone, Debug)]
@@ -211,6 +213,7 @@ impl Server {
             tls: RwLock::new(tls),
             service,
             places,
+            remarks: Remarks::new(),
             on_failure: self.on_failure,
         });
         let mut running = Running { shared: Arc::clone(&shared), acceptors: Vec::new(), drain_timeout };
@@ -235,6 +238,7 @@ struct Shared {
     tls: RwLock<Arc<ServerConfig>>,
     service: Arc<dyn Service>,
     places: Arc<Places>,
+    remarks: Remarks,
     on_failure: OnFailure,
 }
 
