@@ -294,3 +294,22 @@ fn no_pin_is_tried_where_the_token_says_that_it_would_be_the_last_or_is_locked()
     client.call(random()).payload();
     assert_eq!(faulty.count("C_Login"), 1);
 }
+
+#[test]
+fn an_hsm_that_breaks_down_tells_no_stranger_which_tokens_it_had() {
+    let (token, faulty) = (Token::create(), Faulty::new());
+    let bridge = Bridge::start_with(&token, faulty.options());
+    Client::connect(&bridge, &token).call(random()).payload();
+    faulty.play(&format!("[events]\nnumber = 1\ndo = \"break\"\n{AWAY}"));
+    let mut stranger = Client::connect_as(&bridge, None);
+    for name in [token.label.as_str(), "nobody"] {
+        stranger.login = Some((name.to_string(), "guess".to_string()));
+        let answer = stranger.call(random());
+        answer.is_refused(reason::GENERAL_FAILURE);
+        assert_eq!(answer.message.as_deref(), Some("the HSM is not available"));
+    }
+    // Who has the PIN is told what it is.
+    let answer = Client::connect(&bridge, &token).call(random());
+    answer.is_refused(reason::GENERAL_FAILURE);
+    assert!(answer.message.as_deref().unwrap().starts_with("the HSM is away: "), "{answer:?}");
+}

@@ -147,11 +147,9 @@ impl Tokens {
         if let Some(token) = known.filter(|token| !token.is_replaced()) {
             return match self.judge(&token, pin) {
                 Ok(()) => Ok(token),
-                Err(refusal) => {
-                    // The work that a name which means nothing gives, so that the time taken does not tell the two apart.
-                    let _ = self.look(&mut self.searching());
-                    Err(refusal)
-                }
+                // The work that a name which means nothing gives, and what comes of it while the HSM is away, so that neither time
+                // nor answer tells the two apart.
+                Err(refusal) => Err(self.look(&mut self.searching()).err().map_or(refusal, Refusal::Unavailable)),
             };
         }
         let token = match self.search(name) {
