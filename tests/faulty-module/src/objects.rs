@@ -142,12 +142,16 @@ pub unsafe fn get_size(call: &Call, session: CK_SESSION_HANDLE, object: CK_OBJEC
 /// The arguments are an application's, as the standard asks.
 pub unsafe fn destroy(call: &Call, session: CK_SESSION_HANDLE, object: CK_OBJECT_HANDLE) -> CK_RV {
     let object = handles::real(call, object);
-    let pair = call.control.settings.objects.destroy_pair && call.class() == Some(CKO_PRIVATE_KEY);
-    let publics = if pair { partners(call, session, object, CKO_PUBLIC_KEY) } else { Vec::new() };
+    let objects = &call.control.settings.objects;
+    let others = match call.class() {
+        Some(CKO_PRIVATE_KEY) if objects.destroy_pair => partners(call, session, object, CKO_PUBLIC_KEY),
+        Some(CKO_PUBLIC_KEY) if objects.destroy_private => partners(call, session, object, CKO_PRIVATE_KEY),
+        _ => Vec::new(),
+    };
     let rv = forward!(call.real, C_DestroyObject, session, object);
     if rv == CKR_OK {
-        for public in publics {
-            forward!(call.real, C_DestroyObject, session, public);
+        for other in others {
+            forward!(call.real, C_DestroyObject, session, other);
         }
     }
     rv

@@ -154,6 +154,7 @@ pub struct Objects {
     pub extra: u32,
     pub extra_class: Option<Class>,
     pub destroy_pair: bool,
+    pub destroy_private: bool,
     pub same_id: bool,
     pub id_when_none: Option<usize>,
     pub id_length: Option<usize>,
