@@ -31,6 +31,7 @@ pub fn look(token: &Token, vendor: Option<&Vendor>, patience: Patience, outlet: 
             }
             Err(_) => {
                 outlet.gone(&made);
+                token.learn_data_objects(false);
                 report.say(
                     Line::warn(SUBJECT, format!("not made: {why}"))
                         .hint("this token cannot keep the states of keys")
@@ -41,7 +42,9 @@ pub fn look(token: &Token, vendor: Option<&Vendor>, patience: Patience, outlet: 
             }
         },
     };
-    let line = match bench.use_object(kind == "private") {
+    let used = bench.use_object(kind == "private");
+    token.learn_data_objects(used.is_ok());
+    let line = match used {
         Ok(how) => Line::ok(SUBJECT, format!("{kind} ones: made, read, {how}, destroyed")).with("able", true),
         Err(why) => Line::fail(SUBJECT, format!("{kind} ones: {why}"), "this token cannot keep the states of keys")
             .advice(vendor, Topic::DataObject)

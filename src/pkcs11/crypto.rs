@@ -17,6 +17,9 @@ use crate::sys::Functions;
 /// Bytes of random asked for in one call: some tokens refuse more.
 const RANDOM_AT_ONCE: usize = 1024;
 
+/// Google's module refuses fewer.
+const LEAST_RANDOM: usize = 8;
+
 /// Bytes of the longest signature that is waited for; an RSA key of 16384 bits makes one of 2048.
 const LONGEST: usize = 65_536;
 
@@ -98,7 +101,7 @@ impl Token {
         }
     }
 
-    /// `len` bytes of the token's random, at most 1 KiB in a call to the module.
+    /// `len` bytes of the token's random, 8 bytes to 1 KiB in a call to the module.
     ///
     /// # Errors
     /// A failure of the module.
@@ -106,7 +109,13 @@ impl Token {
         let mut random = Zeroizing::new(vec![0; len]);
         self.run(|seat| {
             for part in random.chunks_mut(RANDOM_AT_ONCE) {
-                seat.session.generate_random_slice(part)?;
+                if part.len() >= LEAST_RANDOM {
+                    seat.session.generate_random_slice(part)?;
+                    continue;
+                }
+                let mut least = Zeroizing::new([0; LEAST_RANDOM]);
+                seat.session.generate_random_slice(least.as_mut_slice())?;
+                part.iter_mut().zip(least.iter()).for_each(|(to, from)| *to = *from);
             }
             Ok(())
         })?;

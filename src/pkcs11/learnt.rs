@@ -198,6 +198,11 @@ impl Token {
         self.learnt().traits(&self.policy)
     }
 
+    /// Data objects were tried out.
+    pub fn learn_data_objects(&self, work: bool) {
+        self.learn(|learnt| learnt.data_objects = Some(work));
+    }
+
     /// Takes a lesson, unless the operator has decided otherwise; what is new in it is logged.
     pub(super) fn learn(&self, lesson: impl FnOnce(&mut Learnt)) {
         let mut learnt = self.learnt.lock().unwrap_or_else(PoisonError::into_inner);

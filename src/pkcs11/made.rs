@@ -27,7 +27,7 @@ impl Token {
         settled.inspect_err(|error| {
             if !error.is_loss() {
                 for (class, handle) in [(Class::PrivateKey, made.private), (Class::PublicKey, made.public)] {
-                    self.unmake(&seat.session, class, handle, id.unwrap_or_default());
+                    self.unmake(&seat.session, class, handle, id);
                 }
             }
         })
@@ -150,19 +150,24 @@ impl Token {
         }
     }
 
-    /// Removes one half of a pair that could not be completed.
-    fn unmake(&self, session: &Session, class: Class, handle: ObjectHandle, id: &[u8]) {
+    /// Removes one half of a pair that could not be completed, where its handle surely leads to it: tpm2-pkcs11 gives another object's
+    /// after one was destroyed.
+    fn unmake(&self, session: &Session, class: Class, handle: ObjectHandle, id: Option<&[u8]>) {
+        let unfinished =
+            |id: &[u8]| format!("token {}: an unfinished {class}, CKA_ID {},", self.info().name(), Hex(id));
+        match (object::id(session, handle), id) {
+            // Gone with the other half.
+            (Err(error), _) if error.is_stale_handle() => return,
+            (Ok(found), Some(id)) if found != id => {
+                log::error!("{} may stay on the token: its handle leads to CKA_ID {}", unfinished(id), Hex(&found));
+                return;
+            }
+            _ => {}
+        }
         match session.destroy_object(handle).map_err(Error::from) {
             Ok(()) => {}
-            // Gone with the other half.
             Err(error) if error.is_stale_handle() => {}
-            Err(error) => {
-                log::error!(
-                    "token {}: an unfinished {class}, CKA_ID {}, stays on the token: {error}",
-                    self.info().name(),
-                    Hex(id)
-                );
-            }
+            Err(error) => log::error!("{} stays on the token: {error}", unfinished(id.unwrap_or_default())),
         }
     }
 }

@@ -277,11 +277,27 @@ fn stores_no_public_key_where_the_private_one_tells_it() {
         assert_eq!(count(), 1);
         drop((token, tokens));
         // NetHSM: both halves are one object.
-        bench.play("");
-        let one = "[objects]\ndestroy-pair = true\n[[fault]]\nfunctions = \"C_DestroyObject\"\nclass = \"CKO_PUBLIC_KEY\"\n\
-                   rv = \"CKR_OK\"\n";
-        let tokens = self::tokens(bench, one, policy());
+        let tokens = self::tokens(bench, "[objects]\ndestroy-pair = true\ndestroy-private = true\n", policy());
         let token = admit(&tokens, &bench.one, PIN).unwrap();
+        let lost = make(&token, KeyKind::Rsa { bits: 2048 }).unwrap_err();
+        assert!(matches!(lost, Error::NotTaken { .. }), "{lost}");
+        // It is learnt from, and the next one stays.
         signs(&token, KeyKind::Rsa { bits: 2048 });
+    });
+}
+
+#[test]
+fn what_could_not_be_completed_is_removed_and_nothing_else() {
+    on_faulty("making::what_could_not_be_completed_is_removed_and_nothing_else", |bench| {
+        let open = "[[attribute]]\nattribute = \"CKA_SENSITIVE\"\nvalue = false\n\
+                    [[attribute]]\nattribute = \"CKA_EXTRACTABLE\"\nvalue = true\n";
+        // The handle of the public half leads to another object, by what is read of it.
+        let other = "[[attribute]]\nattribute = \"CKA_ID\"\nclass = \"CKO_PUBLIC_KEY\"\nvalue = \"0x0102\"\n";
+        for (control, left) in [(open.to_owned(), 0), (format!("{open}{other}"), 1)] {
+            let tokens = tokens(bench, &control, Policy::default());
+            let token = admit(&tokens, &bench.one, PIN).unwrap();
+            assert_eq!(make(&token, P256).unwrap_err(), Error::NotTaken { attribute: "CKA_SENSITIVE" });
+            assert_eq!(token.list(&Filter::default()).unwrap().len(), left);
+        }
     });
 }

@@ -190,3 +190,22 @@ fn the_pin_of_such_a_key_is_not_tried_again_once_it_is_wrong() {
         assert_eq!(bench.count("C_Login") - before, 1);
     });
 }
+
+#[test]
+fn such_a_key_signs_in_several_parts_where_the_binding_alone_can_be_used() {
+    on_faulty("opening::such_a_key_signs_in_several_parts_where_the_binding_alone_can_be_used", |bench| {
+        let tokens = tokens(
+            bench,
+            "[module]\nlist-per-call = true\n[[attribute]]\nattribute = \"CKA_ALWAYS_AUTHENTICATE\"\nvalue = true\n",
+            LoginKind::User,
+        );
+        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        let pair = make(&token, KeyKind::Rsa { bits: 2048 }).unwrap();
+        // SoftHSM knows nothing of such a login for a key that is like others.
+        bench.play(
+            "[[attribute]]\nattribute = \"CKA_ALWAYS_AUTHENTICATE\"\nvalue = true\n[[fault]]\nfunctions = \"C_Login\"\nrv = \"CKR_OK\"\n",
+        );
+        let signature = token.sign(&pair.private, &Mechanism::Sha256RsaPkcs, b"data").unwrap();
+        assert!(token.verify(&pair.public, &Mechanism::Sha256RsaPkcs, b"data", &signature).unwrap());
+    });
+}

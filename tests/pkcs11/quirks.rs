@@ -125,7 +125,8 @@ fn calls_in_one_part_and_asks_for_random_in_small_portions() {
     on_faulty("quirks::calls_in_one_part_and_asks_for_random_in_small_portions", |bench| {
         bench.play(
             "[[fault]]\nfunctions = [\"C_SignUpdate\", \"C_SignFinal\", \"C_VerifyUpdate\", \"C_VerifyFinal\", \"C_Digest*\", \"C_SeedRandom\"]\nabort = true\n\
-             [[fault]]\nfunctions = \"C_GenerateRandom\"\nover-bytes = 1024\nrv = \"CKR_DATA_LEN_RANGE\"\n",
+             [[fault]]\nfunctions = \"C_GenerateRandom\"\nover-bytes = 1024\nrv = \"CKR_DATA_LEN_RANGE\"\n\
+             [[fault]]\nfunctions = \"C_GenerateRandom\"\nunder-bytes = 8\nrv = \"CKR_DATA_LEN_RANGE\"\n",
         );
         let tokens = bench.tokens();
         let token = admit(&tokens, &bench.one, PIN).unwrap();
@@ -133,7 +134,10 @@ fn calls_in_one_part_and_asks_for_random_in_small_portions() {
         let data = vec![7; 100_000];
         let signature = token.sign(&pair.private, &Mechanism::Sha256RsaPkcs, &data).unwrap();
         assert!(token.verify(&pair.public, &Mechanism::Sha256RsaPkcs, &data, &signature).unwrap());
-        assert_eq!(token.random(10_000).unwrap().len(), 10_000);
+        for len in [1, 7, 8, 1024, 1025, 10_000] {
+            let random = token.random(len).unwrap();
+            assert!(random.len() == len && (len < 7 || random.iter().any(|byte| *byte != 0)));
+        }
     });
 }
 
