@@ -112,6 +112,12 @@ impl Curve {
         if self.is_point(value) {
             return Some(value.to_vec());
         }
+        // tpm2-pkcs11 has one byte for the length, however long the point is.
+        if let [der::OCTET_STRING, len, point @ ..] = value {
+            if usize::from(*len) == point.len() && self.is_point(point) {
+                return Some(point.to_vec());
+            }
+        }
         let inner = match der::element(value)? {
             (der::OCTET_STRING, content, []) => content,
             (der::BIT_STRING, content, []) => der::bits(content)?,
@@ -163,6 +169,14 @@ mod tests {
         point[0] = 0x04;
         point[1] = 30;
         assert_eq!(Curve::Ed25519.point(&point), Some(point.to_vec()));
+    }
+
+    #[test]
+    fn takes_the_length_of_a_long_point_in_one_byte() {
+        let point = sample(Curve::P521);
+        let given = [&[0x04, 133][..], &point].concat();
+        assert_eq!(Curve::P521.point(&given), Some(point));
+        assert_eq!(Curve::P521.point(&given[..134]), None);
     }
 
     #[test]
