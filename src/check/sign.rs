@@ -117,7 +117,12 @@ impl Bench<'_> {
         };
         let destroyed = self.destroy(&pair, &mut steps);
         report.say(match (&used, &destroyed) {
-            (Err(unfit), _) => unfit.line(subject, trial),
+            (Err(unfit), destroyed) => {
+                let remark =
+                    |why: &String| Line::warn("left over", format!("{} not destroyed at once: {why}", trial.name));
+                steps.remarks.extend(destroyed.as_ref().err().map(remark));
+                unfit.line(subject, trial)
+            }
             (Ok(()), Err(why)) => Line::fail(subject, format!("{}; not destroyed: {why}", steps.text()), LEFT),
             (Ok(()), Ok(())) => steps.line(subject),
         });
