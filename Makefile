@@ -16,17 +16,38 @@ BINARY = $(or $(CARGO_TARGET_DIR),target)/release/$(PROGRAM)
 # The oldest Rust that builds it.
 RUST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 
+# Runs the tests on several modules.
+INTEROP = $(CARGO) run -q --locked --manifest-path tests/interop/Cargo.toml --
+
 # Where `make run` listens.
 ADDR ?= 127.0.0.1:5696
 
-# Tools, each with the Debian packages that bring it; MISSING is what this machine lacks of them.
-NEEDED = softhsm2-util:softhsm2 pkcs11-tool:opensc openssl:openssl mandoc:mandoc cc:gcc+libc6-dev python3:python3 script:bsdutils \
-	valgrind:valgrind
-MISSING := $(strip $(foreach need,$(NEEDED),$(shell \
-	command -v $(firstword $(subst :, ,$(need))) >/dev/null || echo $(subst +, ,$(lastword $(subst :, ,$(need)))))))
+# Tools, or files where what is needed is a library, each with the Debian packages that bring it: for a run and for the tests; to build
+# the module kryoptic, on which the tests are run as well; and for the other modules of `make interop`.
+NEEDED = softhsm2-util:softhsm2 pkcs11-tool:opensc openssl:openssl mandoc:mandoc cc:gcc+libc6-dev \
+	python3:python3 script:bsdutils valgrind:valgrind
+KRYOPTIC_NEEDED = pkg-config:pkg-config /usr/include/openssl/ssl.h:libssl-dev /usr/include/sqlite3.h:libsqlite3-dev \
+	/usr/lib*/llvm*/lib/libclang*.so*:libclang-dev
+INTEROP_NEEDED = p11-kit:p11-kit /usr/lib/*/pkcs11/p11-kit-client.so:p11-kit-modules pkcsslotd:opencryptoki unshare:util-linux swtpm:swtpm \
+	dbus-daemon:dbus-daemon tpm2-abrmd:tpm2-abrmd tpm2_getrandom:tpm2-tools tpm2_ptool:libtpm2-pkcs11-tools \
+	/usr/lib/*/pkcs11/libtpm2_pkcs11.so:libtpm2-pkcs11-1 /usr/lib/*/libtss2-tcti-tabrmd.so.0:libtss2-tcti-tabrmd0
 
-.PHONY: all run check test lint deps conformance smoke fuzz soak bench bench-growth bench-hostile bench-callgrind bench-check \
-	install uninstall clean help
+# The packages that this machine lacks of such a list.
+missing = $(strip $(foreach need,$(1),$(shell set -- $(firstword $(subst :, ,$(need))); \
+	command -v "$$1" >/dev/null || [ -e "$$1" ] || echo $(subst +, ,$(lastword $(subst :, ,$(need)))))))
+
+# Installs the packages that are missing of such a list.
+define install-missing
+@set -e; missing='$(call missing,$(1))'; [ -n "$$missing" ] || exit 0; \
+command -v apt-get >/dev/null || { echo "this system has no apt-get; install what Debian calls: $$missing" >&2; exit 1; }; \
+as_root=; [ "$$(id -u)" = 0 ] || as_root=sudo; \
+[ -z "$$as_root" ] || command -v sudo >/dev/null || { echo "as root, run: apt-get install $$missing" >&2; exit 1; }; \
+set -x; $$as_root apt-get update -q; \
+$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$missing
+endef
+
+.PHONY: all run check test interop kryoptic lint deps kryoptic-deps interop-deps conformance smoke fuzz soak bench bench-growth bench-hostile \
+	bench-callgrind bench-check install uninstall clean help
 .NOTPARALLEL:
 
 all:
@@ -35,13 +56,21 @@ all:
 run: deps all
 	@bash conf/try.sh $(BINARY) $(ADDR)
 
-check: deps lint smoke bench-check test
+check: deps kryoptic-deps lint smoke bench-check test
 
-# The program's own tests come last, so that their result closes the output.
-test:
+# On SoftHSM and on kryoptic. The program's own tests on SoftHSM come last, so that their result closes the output.
+test: kryoptic
 	cd tests/published-client && $(CARGO) test --locked
 	cd tests/faulty-module && $(CARGO) test --locked
+	$(INTEROP) kryoptic
 	$(CARGO) test --locked --no-fail-fast
+
+# The tests on the modules M, else on each that can be brought up here; of the tests, those whose names hold T.
+interop: deps kryoptic-deps interop-deps kryoptic
+	$(INTEROP) $(if $(T),--only $(T)) $(M)
+
+kryoptic:
+	cd tests/kryoptic && $(CARGO) build --locked -p kryoptic
 
 # Mixed clients and faults injected at random for T seconds (S repeats a run's choices), then the accounts.
 soak:
@@ -88,6 +117,9 @@ lint:
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --document-private-items
 	cd tests/published-client && $(CARGO) fmt --check
 	cd tests/published-client && $(CARGO) clippy --locked --all-targets -- -D warnings
+	cd tests/interop && $(CARGO) fmt --check
+	cd tests/interop && $(CARGO) clippy --locked --all-targets -- -D warnings
+	cd tests/kryoptic && $(CARGO) fmt --check
 	cd tests/faulty-module && $(CARGO) fmt --check
 	cd tests/faulty-module && $(CARGO) clippy --locked --all-targets -- -D warnings
 	cd tests/bench && $(CARGO) fmt --check
@@ -101,13 +133,13 @@ deps:
 	@version=$$($(CARGO) --version | cut -d ' ' -f 2); \
 	[ "$$(printf '%s\n' $(RUST) "$$version" | sort -V | head -n 1)" = $(RUST) ] || \
 		{ echo "$(CARGO) is version $$version: install Rust $(RUST) or later, see https://rustup.rs" >&2; exit 1; }
-ifneq ($(MISSING),)
-	@command -v apt-get >/dev/null || { echo 'this system has no apt-get; install what Debian calls: $(MISSING)' >&2; exit 1; }
-	@as_root=; [ "$$(id -u)" = 0 ] || as_root=sudo; \
-	[ -z "$$as_root" ] || command -v sudo >/dev/null || { echo 'as root, run: apt-get install $(MISSING)' >&2; exit 1; }; \
-	set -x; $$as_root apt-get update -q && \
-	$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $(MISSING)
-endif
+	$(call install-missing,$(NEEDED))
+
+kryoptic-deps:
+	$(call install-missing,$(KRYOPTIC_NEEDED))
+
+interop-deps:
+	$(call install-missing,$(INTEROP_NEEDED))
 
 # Installs what `make all` has built; an existing configuration is left as it is.
 install:
@@ -142,6 +174,8 @@ clean:
 	cd tests/published-client && $(CARGO) clean
 	cd tests/faulty-module && $(CARGO) clean
 	cd tests/bench && $(CARGO) clean
+	cd tests/interop && $(CARGO) clean
+	cd tests/kryoptic && $(CARGO) clean
 	cd tests/fuzz && $(CARGO) clean
 	cd tests/fuzz/fake-module && $(CARGO) clean
 	rm -rf tests/fuzz/corpus
@@ -152,6 +186,7 @@ help:
 	@echo 'make run          install what is missing, make a token in ./run, serve it on ADDR=$(ADDR)'
 	@echo 'make check        install what is missing, lint, fuzz for a minute, run all tests'
 	@echo 'make test         run all tests'
+	@echo 'make interop      M= T=: install what is missing, run the tests on every PKCS#11 module (M names some, T some tests), print a table'
 	@echo 'make fuzz         T=front_end S=600: fuzz target T for S seconds (tests/fuzz/README.md)'
 	@echo 'make lint         formatting, clippy and rustdoc, warnings denied'
 	@echo 'make soak         T=120 S=: mixed clients and random faults for T seconds, then the accounts; S is the seed'

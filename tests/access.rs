@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use support::bridge::Options;
-use support::key::ecdsa_sha_256;
+use support::hsm::skipped;
 use support::message::Item;
 use support::scratch::Scratch;
 use support::spy::Spy;
@@ -35,6 +35,9 @@ fn guess(client: &mut Client, label: &str, guesses: usize) {
 #[test]
 fn a_flood_of_wrong_pins_disturbs_nobody_else_and_is_told_once() {
     let token = Token::create();
+    if Spy::is_blind(&token) {
+        return;
+    }
     let spy = Spy::new();
     let bridge = Bridge::start_with(&token, spy.options());
     let mut good = Client::connect(&bridge, &token);
@@ -66,6 +69,9 @@ fn a_stranger_who_guesses_is_not_judged_while_others_are() {
     bridge.address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let mut stranger = Client::connect(&bridge, &token);
     guess(&mut stranger, &token.label, 12);
+    if skipped(token.is_at_its_last_try(), "so many wrong PINs would lock the token: the bridge tries none") {
+        return;
+    }
     // Now not even the right one is.
     stranger.login = Some((token.label.clone(), token.pin.clone()));
     stranger.call(random()).is_refused(reason::AUTHENTICATION_NOT_SUCCESSFUL);
@@ -76,6 +82,9 @@ fn a_stranger_who_guesses_is_not_judged_while_others_are() {
 #[test]
 fn wrong_pins_reach_the_token_a_few_times_only_before_the_first_right_one() {
     let token = Token::create();
+    if Spy::is_blind(&token) {
+        return;
+    }
     let spy = Spy::new();
     let bridge = Bridge::start_with(&token, spy.options());
     let mut stranger = Client::connect(&bridge, &token);
@@ -86,6 +95,9 @@ fn wrong_pins_reach_the_token_a_few_times_only_before_the_first_right_one() {
 #[test]
 fn unknown_names_cost_the_module_next_to_nothing() {
     let token = Token::create();
+    if Spy::is_blind(&token) {
+        return;
+    }
     let spy = Spy::new();
     let bridge = Bridge::start_with(&token, spy.options());
     Client::connect(&bridge, &token).call(random()).payload();
@@ -100,22 +112,25 @@ fn unknown_names_cost_the_module_next_to_nothing() {
     assert!(calls <= 8 * (seconds + 1), "{calls} calls in {seconds} seconds");
 }
 
-const NEW_PIN: &str = "pin-4479-of-the-user";
+const NEW_PIN: &str = "pin-4479";
 
 #[test]
 fn a_pin_changed_on_the_token_gets_in_and_the_old_one_does_not() {
     let token = Token::create();
+    if Spy::is_blind(&token) {
+        return;
+    }
     let spy = Spy::new();
     let bridge = Bridge::start_with(&token, spy.options());
     let mut client = Client::connect(&bridge, &token);
-    let key = client.create_key_pair(&KeySpec::ecdsa(256));
+    let key = client.create_key_pair(&KeySpec::any(&token));
     token.pkcs11_tool(&["--change-pin", "--new-pin", NEW_PIN]);
     let mut renewed = Client::connect_as(&bridge, Some((&token.label, NEW_PIN)));
-    renewed.sign(&key.private, ecdsa_sha_256(), b"data");
+    renewed.sign(&key.private, token.sign_parameters(), b"data");
     client.call(random()).is_refused(reason::AUTHENTICATION_NOT_SUCCESSFUL);
     // The session that was logged in stayed so: nobody noticed.
     client.login = renewed.login.clone();
-    client.sign(&key.private, ecdsa_sha_256(), b"data");
+    client.sign(&key.private, token.sign_parameters(), b"data");
     let (_, log) = bridge.stop();
     assert!(log.contains("its PIN was changed"), "{log}");
     assert!(!log.contains(NEW_PIN));
@@ -124,6 +139,9 @@ fn a_pin_changed_on_the_token_gets_in_and_the_old_one_does_not() {
 #[test]
 fn pins_other_than_the_one_in_force_are_tried_once_a_minute() {
     let token = Token::create();
+    if Spy::is_blind(&token) {
+        return;
+    }
     let spy = Spy::new();
     let bridge = Bridge::start_with(&token, spy.options());
     let mut client = Client::connect(&bridge, &token);

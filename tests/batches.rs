@@ -71,7 +71,7 @@ fn refuses_several_items_without_ids_of_their_own() {
 #[test]
 fn an_error_stops_the_batch_unless_it_shall_go_on() {
     let (token, _bridge, mut client) = start();
-    let items = || vec![random(b"1"), missing(b"2"), KeySpec::ecdsa(256).item().with_id(b"3"), missing(b"4")];
+    let items = || vec![random(b"1"), missing(b"2"), KeySpec::any(&token).item().with_id(b"3"), missing(b"4")];
     for option in [None, Some(continuation::STOP)] {
         let request = Request { continuation: option, ..client.request(items()) };
         let response = client.ask(&request);
@@ -114,7 +114,7 @@ fn an_item_that_fails_leaves_no_object_to_those_after_it() {
 #[test]
 fn undo_is_refused_before_anything_is_done() {
     let (token, _bridge, mut client) = start();
-    let items = vec![KeySpec::ecdsa(256).item().with_id(b"1"), missing(b"2")];
+    let items = vec![KeySpec::any(&token).item().with_id(b"1"), missing(b"2")];
     let request = Request { continuation: Some(continuation::UNDO), ..client.request(items) };
     client.ask(&request).single().is_refused_as_a_whole(reason::FEATURE_NOT_SUPPORTED);
     assert_eq!(token.objects(), Vec::<String>::new());
@@ -143,7 +143,7 @@ fn a_critical_extension_refuses_the_batch_before_anything_is_done() {
         Some(structure(tags::MESSAGE_EXTENSION, fields))
     };
     let second = |critical| Item { extension: extension(critical), ..random(b"2") };
-    let request = client.request(vec![KeySpec::ecdsa(256).item().with_id(b"1"), second(true)]);
+    let request = client.request(vec![KeySpec::any(&token).item().with_id(b"1"), second(true)]);
     let refused = client.ask(&request);
     refused.single().is_refused(reason::FEATURE_NOT_SUPPORTED);
     assert_eq!(refused.single().id.as_deref(), Some(&b"2"[..]), "the item at fault is named");
@@ -167,7 +167,7 @@ fn an_answer_larger_than_the_client_takes_becomes_a_small_error() {
 #[test]
 fn nothing_is_made_for_an_answer_that_cannot_be_given() {
     let (token, _bridge, mut client) = start();
-    let request = Request { maximum_response_size: Some(150), ..client.request(vec![KeySpec::ecdsa(256).item()]) };
+    let request = Request { maximum_response_size: Some(150), ..client.request(vec![KeySpec::any(&token).item()]) };
     client.ask(&request).single().is_refused(reason::RESPONSE_TOO_LARGE);
     assert_eq!(token.objects(), Vec::<String>::new());
 }

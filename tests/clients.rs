@@ -18,7 +18,6 @@ use rcgen::{
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use support::bridge::Options;
-use support::key::ecdsa_sha_256;
 use support::message::Item;
 use support::scratch::Scratch;
 use support::tags::{self, operation, query, reason};
@@ -60,8 +59,8 @@ fn a_client_proves_itself_by_a_password_while_the_bridge_keeps_the_pin() {
     let (token, directory) = (Token::create(), Scratch::new("clients"));
     let bridge = Bridge::start_with(&token, kept(&token, &directory, &signer(&token, &directory, "")));
     let mut client = Client::connect_as(&bridge, Some(("signer", PASSWORD)));
-    let pair = client.create_key_pair(&KeySpec::ecdsa(256));
-    client.sign(&pair.private, ecdsa_sha_256(), b"data");
+    let pair = client.create_key_pair(&KeySpec::any(&token));
+    client.sign(&pair.private, token.sign_parameters(), b"data");
     client.call(Client::rename_item(&pair.private, "renamed")).payload();
     client.revoke(&pair.private);
     client.on_object(operation::DESTROY, &pair.private);
@@ -97,16 +96,16 @@ fn a_client_does_what_it_has_rights_to_with_the_keys_that_are_its_own() {
     let rights = "key-prefix = \"zone-\"\noperations = [\"create-key-pair\", \"locate\", \"sign\", \"get\", \"modify-attribute\"]";
     let bridge = Bridge::start_with(&token, kept(&token, &directory, &signer(&token, &directory, rights)));
     let mut owner = Client::connect(&bridge, &token);
-    let other = owner.create_key_pair(&KeySpec::ecdsa(256).named("other"));
+    let other = owner.create_key_pair(&KeySpec::any(&token).named("other"));
     let mut client = Client::connect_as(&bridge, Some(("signer", PASSWORD)));
 
-    client.call(KeySpec::ecdsa(256).named("other-2").item()).is_refused(reason::PERMISSION_DENIED);
-    client.call(KeySpec::ecdsa(256).item()).is_refused(reason::PERMISSION_DENIED);
-    let own = client.create_key_pair(&KeySpec::ecdsa(256).named("zone-1"));
-    client.sign(&own.private, ecdsa_sha_256(), b"data");
+    client.call(KeySpec::any(&token).named("other-2").item()).is_refused(reason::PERMISSION_DENIED);
+    client.call(KeySpec::any(&token).item()).is_refused(reason::PERMISSION_DENIED);
+    let own = client.create_key_pair(&KeySpec::any(&token).named("zone-1"));
+    client.sign(&own.private, token.sign_parameters(), b"data");
     assert_eq!((located(&mut client), located(&mut owner)), (2, 4));
 
-    let sign = support::key::sign_item(&other.private, ecdsa_sha_256(), b"data");
+    let sign = support::key::sign_item(&other.private, token.sign_parameters(), b"data");
     client.call(sign).is_refused(reason::ITEM_NOT_FOUND);
     client
         .call(Item::new(operation::GET, vec![support::key::unique_identifier(&other.public)]))
@@ -214,7 +213,7 @@ fn a_client_proves_itself_by_a_certificate() {
         client.call(locate()).payload();
     }
     let mut two = Client::connect_showing(&bridge, None, Some(ca.certify("two", 2))).unwrap();
-    two.call(KeySpec::ecdsa(256).item()).is_refused(reason::PERMISSION_DENIED);
+    two.call(KeySpec::any(&token).item()).is_refused(reason::PERMISSION_DENIED);
     // Of the CA, but nobody the bridge knows; of another CA; without any.
     let mut three = Client::connect_showing(&bridge, None, Some(ca.certify("three", 3))).unwrap();
     three.call(locate()).is_refused(reason::AUTHENTICATION_NOT_SUCCESSFUL);

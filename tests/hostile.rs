@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
 use support::client::handshake;
-use support::key::{ecdsa_sha_256, unique_identifier};
+use support::key::unique_identifier;
 use support::message::{Item, Request};
 use support::tags::{self, continuation, operation, reason};
 use support::ttlv::{integer, structure};
@@ -38,7 +38,7 @@ impl Stage {
         let token = Token::create();
         let server = format!("{IMPATIENT}{server}");
         let bridge = Bridge::start_with(&token, support::bridge::Options { server, ..Default::default() });
-        let key = Client::connect(&bridge, &token).create_key_pair(&KeySpec::ecdsa(256)).private;
+        let key = Client::connect(&bridge, &token).create_key_pair(&KeySpec::any(&token)).private;
         Stage { token, bridge, key }
     }
 
@@ -59,7 +59,7 @@ impl Stage {
                             client = Client::connect(&stage.bridge, &stage.token);
                         }
                         let number = count.fetch_add(1, Ordering::Relaxed);
-                        client.sign(&stage.key, ecdsa_sha_256(), &number.to_be_bytes());
+                        client.sign(&stage.key, stage.token.sign_parameters(), &number.to_be_bytes());
                     }
                 })
             });
@@ -313,7 +313,7 @@ fn a_batch_whose_answers_would_fill_the_memory_is_cut_short() {
         assert_eq!(good, 15);
         assert!(response.answers[good..].iter().all(|answer| answer.reason == Some(reason::RESPONSE_TOO_LARGE)));
         // More items than a message may have: refused before the first of them is done.
-        let mut items = vec![KeySpec::ecdsa(256).named("never-made").item().with_id(b"first")];
+        let mut items = vec![KeySpec::any(&stage.token).named("never-made").item().with_id(b"first")];
         items.extend((0..1000).map(|number: u32| {
             Item::new(operation::GET, vec![unique_identifier("00_pub")]).with_id(&number.to_be_bytes())
         }));
@@ -384,18 +384,18 @@ fn status_kib(bridge: &Bridge, what: &str) -> u64 {
 /// The good client's own connection lives on; new ones are refused, and taken again when the scarcity is over.
 fn refuses_only_new_connections(stage: &mut Stage, limits: &str, lifted: &str) {
     let mut old = Client::connect(&stage.bridge, &stage.token);
-    old.sign(&stage.key, ecdsa_sha_256(), b"before");
+    old.sign(&stage.key, stage.token.sign_parameters(), b"before");
     limit(&stage.bridge, limits);
     let mut held = Vec::new();
     for number in 0..100_usize {
         held.push(stage.tcp());
-        old.sign(&stage.key, ecdsa_sha_256(), &number.to_be_bytes());
+        old.sign(&stage.key, stage.token.sign_parameters(), &number.to_be_bytes());
     }
     assert!(stage.bridge.is_alive());
     drop(held);
     limit(&stage.bridge, lifted);
-    old.sign(&stage.key, ecdsa_sha_256(), b"after");
-    Client::connect(&stage.bridge, &stage.token).sign(&stage.key, ecdsa_sha_256(), b"a new one");
+    old.sign(&stage.key, stage.token.sign_parameters(), b"after");
+    Client::connect(&stage.bridge, &stage.token).sign(&stage.key, stage.token.sign_parameters(), b"a new one");
 }
 
 #[test]

@@ -9,14 +9,14 @@ use std::path::Path;
 use std::process::Command;
 
 use support::bridge::Options;
-use support::hsm::Hsm;
+use support::hsm::skipped;
 use support::key::{ecdsa_sha_256, parameters, public_key, rsa_sha_256, sign_item, unique_identifier};
 use support::message::{Item, attribute, name_attribute};
 use support::openssl::{PublicKey, Scheme};
 use support::scratch::Scratch;
 use support::tags::{self, algorithm, link, object_type, operation, reason, state};
 use support::ttlv::{Node, Value, enumeration, text};
-use support::{Bridge, Client, Token, others};
+use support::{Bridge, Client, Hsm, KeySpec, Token, others};
 
 const SHA_256: Scheme = Scheme::Digest("-sha256");
 
@@ -43,6 +43,13 @@ fn lost_public_key(token: &Token, client: &mut Client, id: &str, kind: &str) -> 
     key
 }
 
+/// Whether a token still tells a public key of which it has no object, which then is why a test is left out.
+fn tells(client: &mut Client, public: &str) -> bool {
+    let answer = client.call(Item::new(operation::GET, vec![unique_identifier(public)]));
+    let hsm = Hsm::chosen();
+    skipped(answer.status == 0 && hsm != Hsm::SoftHsm2, format!("{hsm}: private keys tell their public ones"))
+}
+
 /// The record that BIND and dnst write for a key: of a curve the point, without what comes before it in a SubjectPublicKeyInfo.
 fn dnskey(key: &PublicKey, algorithm: u8, point: usize) -> String {
     let info = key.subject_public_key_info();
@@ -63,6 +70,9 @@ fn keys_of_the_incumbent_are_used_renamed_and_destroyed() {
     for (id, is_rsa) in
         [("0123456789abcdef0123456789abcdef01234567", true), ("fedcba9876543210fedcba9876543210fedcba98", false)]
     {
+        if !is_rsa && !token.makes(&KeySpec::ecdsa(256)) {
+            continue;
+        }
         others::make(&token, if is_rsa { "incumbent rsa" } else { "incumbent p256" }, id);
         let bridge = Bridge::start(&token);
         let mut client = Client::connect(&bridge, &token);
@@ -133,12 +143,12 @@ fn keys_without_a_label_are_served_like_others() {
     let token = Token::create();
     let id = "A8E05DC3065F08B30E948CC1AC433CA58C647D9E";
     // As Knot makes them.
-    token.pkcs11_tool(&["--keypairgen", "--key-type", "EC:prime256v1", "--id", id]);
+    token.pkcs11_tool(&["--keypairgen", "--key-type", token.any_kind(), "--id", id]);
     let bridge = Bridge::start(&token);
     let mut client = Client::connect(&bridge, &token);
     let (public, private) = (format!("{id}_pub"), format!("{id}_priv"));
     let key = public_key(&client.get_public(&public, None));
-    assert!(key.verifies(SHA_256, b"data", &client.sign(&private, ecdsa_sha_256(), b"data")));
+    assert!(key.verifies(SHA_256, b"data", &client.sign(&private, token.sign_parameters(), b"data")));
     assert_eq!(client.attributes(&public, &["Name"]), []);
     client.call(Client::rename_item(&public, "named now")).payload();
     assert_eq!(client.name_of(&public), "named now");
@@ -192,13 +202,13 @@ fn destroying_a_bare_identifier_leaves_nothing_of_the_pair() {
 fn destroying_a_bare_identifier_that_two_keys_share_destroys_nothing() {
     let token = Token::create();
     for label in ["one", "two"] {
-        token.pkcs11_tool(&["--keypairgen", "--key-type", "EC:prime256v1", "--label", label, "--id", "0c"]);
+        token.pkcs11_tool(&["--keypairgen", "--key-type", token.any_kind(), "--label", label, "--id", "0c"]);
     }
     token.pkcs11_tool(&["--delete-object", "--type", "privkey", "--label", "two"]);
     let bridge = Bridge::start(&token);
     let mut client = Client::connect(&bridge, &token);
     // The private key is unique and signs; which public key is its own is not guessed.
-    client.sign("0C_priv", ecdsa_sha_256(), b"data");
+    client.sign("0C_priv", token.sign_parameters(), b"data");
     for item in [
         Item::new(operation::DESTROY, vec![unique_identifier("0c")]),
         Item::new(operation::GET, vec![unique_identifier("0C_pub")]),
@@ -215,6 +225,9 @@ fn destroying_a_bare_identifier_that_two_keys_share_destroys_nothing() {
 #[test]
 fn a_public_key_that_only_a_file_has_is_found_by_a_signature() {
     let token = Token::create();
+    if token.cannot_make(&KeySpec::ecdsa(384)) {
+        return;
+    }
     let files = Scratch::new("files");
     let kinds = [("01", "EC:prime256v1", 13, 64), ("02", "EC:secp384r1", 14, 96), ("03", "EC:edwards25519", 15, 32)];
     let kinds: Vec<_> = kinds.into_iter().filter(|kind| kind.2 != 15 || token.offers("EDDSA", "sign")).collect();
@@ -231,6 +244,9 @@ fn a_public_key_that_only_a_file_has_is_found_by_a_signature() {
     }
     let without = Bridge::start(&token);
     let mut client = Client::connect(&without, &token);
+    if tells(&mut client, "01_pub") {
+        return;
+    }
     let ask = |id: &str| Item::new(operation::GET, vec![unique_identifier(id)]);
     for (public, private, _) in &keys {
         client.call(ask(public)).is_refused(reason::ITEM_NOT_FOUND);
@@ -265,10 +281,16 @@ fn a_public_key_that_only_a_file_has_is_found_by_a_signature() {
 #[test]
 fn a_public_key_file_is_not_taken_at_its_word() {
     let token = Token::create();
+    if token.cannot_make(&KeySpec::ecdsa(384)) {
+        return;
+    }
     let files = Scratch::new("files");
     let before = Bridge::start(&token);
     let mut client = Client::connect(&before, &token);
     lost_public_key(&token, &mut client, "0a", "EC:prime256v1");
+    if tells(&mut Client::connect(&Bridge::start(&token), &token), "0A_pub") {
+        return;
+    }
     let other = lost_public_key(&token, &mut client, "0b", "EC:prime256v1");
     let pem = |key: &PublicKey, name: &str| {
         let der = files.file("der", key.subject_public_key_info());
@@ -303,6 +325,9 @@ fn a_public_key_file_is_not_taken_at_its_word() {
 
 #[test]
 fn odd_objects_break_no_listing() {
+    if Hsm::chosen().is_not(Hsm::SoftHsm2, "others do not make every odd object") {
+        return;
+    }
     let token = Token::create();
     others::make(&token, "odd", "aa");
     let bridge = Bridge::start(&token);

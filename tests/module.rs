@@ -11,8 +11,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 use support::bridge::Options;
-use support::hsm::SO_PIN;
-use support::key::{KeyPair, ecdsa_sha_256, sign_item};
+use support::hsm::{Hsm, SO_PIN};
+use support::key::{KeyPair, sign_item};
 use support::scratch::Scratch;
 use support::tags::{continuation, operation, reason};
 use support::{Bridge, Client, Faulty, Item, KeySpec, Request, Response, Token, until};
@@ -29,15 +29,15 @@ fn a_call_that_hangs_is_answered_with_an_error_at_the_deadline() {
     let (token, faulty) = (Token::create(), Faulty::new());
     let mut bridge = impatient(&faulty, &token);
     let mut good = Client::connect(&bridge, &token);
-    let pair = good.create_key_pair(&KeySpec::ecdsa(256));
+    let pair = good.create_key_pair(&KeySpec::any(&token));
     let threads = bridge.threads();
     faulty.play("[[fault]]\nfunction = \"C_Sign\"\nquery = false\nhang = true\n");
     let mut stuck: Vec<Client> = (0..3).map(|_| Client::connect(&bridge, &token)).collect();
     for (minor, client) in [0, 2, 4].into_iter().zip(&mut stuck) {
         client.version = (1, minor);
-        let item = sign_item(&pair.private, ecdsa_sha_256(), b"data").with_id(b"mine");
+        let item = sign_item(&pair.private, token.sign_parameters(), b"data").with_id(b"mine");
         // Signing came with 1.2: of a version that has none, something else has to hang.
-        let item = if minor == 0 { KeySpec::ecdsa(256).item().with_id(b"mine") } else { item };
+        let item = if minor == 0 { KeySpec::any(&token).item().with_id(b"mine") } else { item };
         let request = client.request(vec![item]);
         client.send(&request.encode());
     }
@@ -58,7 +58,7 @@ fn a_call_that_hangs_is_answered_with_an_error_at_the_deadline() {
     assert_eq!(faulty.count("calls-hanging"), 2);
     faulty.play("");
     for _ in 0..10 {
-        good.sign(&pair.private, ecdsa_sha_256(), b"data");
+        good.sign(&pair.private, token.sign_parameters(), b"data");
     }
     drop(stuck);
     until("the threads end", || bridge.threads() == threads);
@@ -72,15 +72,15 @@ fn a_batch_that_hangs_tells_what_was_done_and_does_no_more() {
     let (token, faulty) = (Token::create(), Faulty::new());
     let bridge = impatient(&faulty, &token);
     let mut good = Client::connect(&bridge, &token);
-    let pair = good.create_key_pair(&KeySpec::ecdsa(256));
+    let pair = good.create_key_pair(&KeySpec::any(&token));
     for option in [None, Some(continuation::CONTINUE)] {
         let destroyed = faulty.count("C_DestroyObject");
         faulty.play("[[fault]]\nfunction = \"C_GenerateKeyPair\"\nhang = true\nnext = 1\n");
         let mut client = Client::connect(&bridge, &token);
         let items = vec![
-            sign_item(&pair.private, ecdsa_sha_256(), b"data").with_id(b"first"),
-            KeySpec::ecdsa(256).named("second").item().with_id(b"second"),
-            KeySpec::ecdsa(256).named("third").item().with_id(b"third"),
+            sign_item(&pair.private, token.sign_parameters(), b"data").with_id(b"first"),
+            KeySpec::any(&token).named("second").item().with_id(b"second"),
+            KeySpec::any(&token).named("third").item().with_id(b"third"),
         ];
         let request = Request { continuation: option, ..client.request(items) };
         let response = client.ask(&request);
@@ -141,8 +141,8 @@ fn a_token_that_goes_is_told_of_once_and_refused_without_asking_and_so_is_its_re
     let (token, faulty) = (Token::create(), Faulty::new());
     let bridge = Bridge::start_with(&token, faulty.options());
     let mut clients: Vec<Client> = (0..4).map(|_| Client::connect(&bridge, &token)).collect();
-    let pair = clients[0].create_key_pair(&KeySpec::ecdsa(256));
-    let sign = |client: &mut Client| client.call(sign_item(&pair.private, ecdsa_sha_256(), b"data"));
+    let pair = clients[0].create_key_pair(&KeySpec::any(&token));
+    let sign = |client: &mut Client| client.call(sign_item(&pair.private, token.sign_parameters(), b"data"));
     for shows in ["absent", "error"] {
         faulty.play(&format!("[token]\naway = true\naway-shows = {shows:?}\n"));
         sign(&mut clients[0]).is_refused(reason::GENERAL_FAILURE);
@@ -171,9 +171,9 @@ fn a_module_that_aborts_ends_the_process_and_no_answer_is_half_there() {
     let (token, faulty) = (Token::create(), Faulty::new());
     let bridge = Bridge::start_with(&token, faulty.options());
     let mut client = Client::connect(&bridge, &token);
-    let pair = client.create_key_pair(&KeySpec::ecdsa(256));
+    let pair = client.create_key_pair(&KeySpec::any(&token));
     faulty.play("[[fault]]\nfunction = \"C_Sign\"\nabort = true\n");
-    let items = [b"first", b"other"].map(|id| sign_item(&pair.private, ecdsa_sha_256(), b"data").with_id(id));
+    let items = [b"first", b"other"].map(|id| sign_item(&pair.private, token.sign_parameters(), b"data").with_id(id));
     let request = client.request(items.to_vec());
     client.send(&request.encode());
     assert!(client.is_cut_off());
@@ -182,15 +182,15 @@ fn a_module_that_aborts_ends_the_process_and_no_answer_is_half_there() {
     // The next one finds everything as it was.
     faulty.play("");
     let bridge = Bridge::start_with(&token, faulty.options());
-    Client::connect(&bridge, &token).sign(&pair.private, ecdsa_sha_256(), b"data");
+    Client::connect(&bridge, &token).sign(&pair.private, token.sign_parameters(), b"data");
 }
 
 /// A bridge that gives a call to the module a second, and a client that has sent what will not be answered.
 fn jammed(faulty: &Faulty, token: &Token, bridge: &Bridge) -> (KeyPair, Client) {
     let mut client = Client::connect(bridge, token);
-    let pair = client.create_key_pair(&KeySpec::ecdsa(256));
+    let pair = client.create_key_pair(&KeySpec::any(token));
     faulty.happen("jam");
-    client.call(sign_item(&pair.private, ecdsa_sha_256(), b"data")).is_refused(reason::GENERAL_FAILURE);
+    client.call(sign_item(&pair.private, token.sign_parameters(), b"data")).is_refused(reason::GENERAL_FAILURE);
     (pair, client)
 }
 
@@ -218,7 +218,7 @@ fn the_watchdog_is_told_that_all_is_well_until_the_module_answers_nobody() {
     assert!(bridge.is_alive());
     faulty.happen("unjam");
     until("all is well again", || heard().as_deref() == Some("WATCHDOG=1"));
-    Client::connect(&bridge, &token).sign(&pair.private, ecdsa_sha_256(), b"data");
+    Client::connect(&bridge, &token).sign(&pair.private, token.sign_parameters(), b"data");
     assert!(bridge.stop().0.success());
 }
 
@@ -246,8 +246,8 @@ fn a_token_that_needs_no_login_serves_who_proves_itself_to_the_bridge_and_nobody
     );
     let bridge = Bridge::start_with(&token, Options { tables, ..faulty.options() });
     let mut client = Client::connect_as(&bridge, Some(("signer", password)));
-    let pair = client.create_key_pair(&KeySpec::ecdsa(256));
-    client.sign(&pair.private, ecdsa_sha_256(), b"data");
+    let pair = client.create_key_pair(&KeySpec::any(&token));
+    client.sign(&pair.private, token.sign_parameters(), b"data");
     for (username, password) in
         [("signer", "wrong"), (&token.label, &token.pin), (&token.label, password), (&token.label, "")]
     {
@@ -277,10 +277,10 @@ fn the_pin_comes_from_the_service_managers_credentials() {
     options.environment.push(("CREDENTIALS_DIRECTORY", directory.path().to_owned()));
     let bridge = Bridge::start_with(&token, options);
     let mut client = Client::connect_as(&bridge, Some(("signer", "password-8142-of-the-signer")));
-    let pair = client.create_key_pair(&KeySpec::ecdsa(256));
+    let pair = client.create_key_pair(&KeySpec::any(&token));
     // Also when the login is lost.
     faulty.happen("logout");
-    client.sign(&pair.private, ecdsa_sha_256(), b"data");
+    client.sign(&pair.private, token.sign_parameters(), b"data");
     assert_eq!(faulty.count("C_Login"), 2);
 }
 
@@ -291,9 +291,9 @@ fn who_gets_no_session_in_time_is_told_so_and_the_others_are_served() {
     let pkcs11 = "max-sessions = 2\nsession-timeout = 1".to_string();
     let bridge = Bridge::start_with(&token, Options { pkcs11, ..faulty.options() });
     let mut client = Client::connect(&bridge, &token);
-    let pair = client.create_key_pair(&KeySpec::ecdsa(256));
+    let pair = client.create_key_pair(&KeySpec::any(&token));
     faulty.play("[[fault]]\nfunction = \"C_Sign\"\nhang = true\nnext = 1\n");
-    let sign = sign_item(&pair.private, ecdsa_sha_256(), b"data");
+    let sign = sign_item(&pair.private, token.sign_parameters(), b"data");
     let mut holder = Client::connect(&bridge, &token);
     let request = holder.request(vec![sign.clone()]);
     holder.send(&request.encode());
@@ -308,19 +308,22 @@ fn who_gets_no_session_in_time_is_told_so_and_the_others_are_served() {
 
 #[test]
 fn a_token_that_is_initialised_anew_is_served_with_its_new_pin() {
+    if Hsm::chosen().is_not(Hsm::SoftHsm2, "it is initialised anew by softhsm2-util") {
+        return;
+    }
     let (token, faulty) = (Token::create(), Faulty::new());
     let bridge = Bridge::start_with(&token, faulty.options());
-    let old = Client::connect(&bridge, &token).create_key_pair(&KeySpec::ecdsa(256));
+    let old = Client::connect(&bridge, &token).create_key_pair(&KeySpec::any(&token));
     let slot = token.slot().to_string();
     let again = ["--init-token", "--slot", &slot, "--label", &token.label, "--pin", NEW_PIN, "--so-pin", SO_PIN];
     assert!(token.command("softhsm2-util").args(again).output().unwrap().status.success());
     let mut client = Client::connect_as(&bridge, Some((&token.label, NEW_PIN)));
-    client.call(sign_item(&old.private, ecdsa_sha_256(), b"data")).is_refused(reason::ITEM_NOT_FOUND);
-    let new = client.create_key_pair(&KeySpec::ecdsa(256));
-    client.sign(&new.private, ecdsa_sha_256(), b"data");
+    client.call(sign_item(&old.private, token.sign_parameters(), b"data")).is_refused(reason::ITEM_NOT_FOUND);
+    let new = client.create_key_pair(&KeySpec::any(&token));
+    client.sign(&new.private, token.sign_parameters(), b"data");
     drop(bridge);
     // Nothing that was made was made with what is no more.
     let bridge = Bridge::start_with(&token, faulty.options());
     let mut client = Client::connect_as(&bridge, Some((&token.label, NEW_PIN)));
-    client.sign(&new.private, ecdsa_sha_256(), b"data");
+    client.sign(&new.private, token.sign_parameters(), b"data");
 }

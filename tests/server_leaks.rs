@@ -1,6 +1,6 @@
 //! Connections that ended leave no thread and no descriptor behind. In a process of its own, as both are counted by process.
 #![forbid(unsafe_code)]
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, dead_code, missing_docs)]
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, dead_code, missing_docs)]
 
 #[path = "server/harness.rs"]
 mod harness;

@@ -1,6 +1,6 @@
 //! What the server says and does when places or descriptors run out. In a process of its own, which it starves.
 #![forbid(unsafe_code)]
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, dead_code, missing_docs)]
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, dead_code, missing_docs)]
 
 #[path = "server/harness.rs"]
 mod harness;

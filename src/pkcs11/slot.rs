@@ -206,11 +206,16 @@ pub(super) fn select(tokens: &[(u64, Option<&TokenInfo>)], name: &str) -> Result
     }
     let fields: [fn(&TokenInfo) -> &str; 2] = [|info| &info.label, |info| &info.serial];
     for field in fields {
-        let mut named = tokens.iter().enumerate().filter(|(_, (_, info))| info.is_some_and(|info| field(info) == name));
-        match (named.next(), named.next()) {
-            (Some((index, _)), None) => return Ok(Some(index)),
-            (Some(_), Some(_)) => return Err(Ambiguous),
-            (None, _) => {}
+        let of_name = |(index, (_, info)): (usize, &(u64, Option<&TokenInfo>))| {
+            info.filter(|info| field(info) == name).map(|info| (index, info.initialized))
+        };
+        let named: Vec<(usize, bool)> = tokens.iter().enumerate().filter_map(of_name).collect();
+        // openCryptoki and tpm2-pkcs11 give one serial number to all tokens, also to those that wait to be initialised.
+        let ready: Vec<(usize, bool)> = named.iter().copied().filter(|(_, initialized)| *initialized).collect();
+        match (named.as_slice(), ready.as_slice()) {
+            ([(index, _)], _) | (_, [(index, _)]) => return Ok(Some(*index)),
+            ([], _) => {}
+            _ => return Err(Ambiguous),
         }
     }
     let Some(id) = slot_id(name) else { return Ok(None) };
@@ -265,6 +270,14 @@ mod tests {
         assert_eq!(choose(&tokens, "00"), Err(Ambiguous));
         assert_eq!(choose(&tokens, "aa"), Ok(Some(0)));
         assert_eq!(choose(&tokens, "2"), Ok(Some(1)));
+    }
+
+    #[test]
+    fn a_token_that_waits_to_be_initialised_does_not_compete_for_a_serial_number() {
+        let ready = |slot_id| TokenInfo { initialized: true, ..token(slot_id, "one", "123") };
+        assert_eq!(choose(&[token(1, "", "123"), ready(2), token(3, "", "123")], "123"), Ok(Some(1)));
+        assert_eq!(choose(&[ready(1), ready(2), token(3, "", "123")], "123"), Err(Ambiguous));
+        assert_eq!(choose(&[token(1, "", "123"), token(2, "", "456")], "123"), Ok(Some(0)));
     }
 
     #[test]

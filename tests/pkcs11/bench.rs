@@ -9,25 +9,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cascade_hsm_bridge::pkcs11::{
-    Error, KeyKind, KeyPair, KeyPairSpec, Module, Pin, Refusal, Settings, Token, Tokens, Usage,
+    Curve, Error, KeyKind, KeyPair, KeyPairSpec, Module, Pin, Refusal, Settings, Token, Tokens, Usage,
 };
 use cryptoki::mechanism::Mechanism;
 use cryptoki::mechanism::eddsa::{EddsaParams, EddsaSignatureScheme};
 use ring::digest;
 
 use crate::support::hsm::{Hsm, run};
-use crate::support::{self, faulty};
+use crate::support::spy::Spy;
+use crate::support::{self, KeySpec, faulty};
 
 pub const PIN: &str = "S3cretPN";
 const MODULE: &str = "PKCS11_TEST_MODULE";
-const NAMES: &str = "PKCS11_TEST_NAMES";
 
 /// What a test works on: in its own process, with tokens labelled "one" and "two".
 pub struct Bench {
     pub module: PathBuf,
-    /// What the tokens go by.
-    pub one: String,
-    pub two: String,
     store: support::Token,
 }
 
@@ -39,11 +36,9 @@ pub fn on_token(test: &str, body: fn(&Bench)) {
     on(test, &Hsm::chosen().library(), &["one", "two"], body);
 }
 
-/// Runs `body` in a process of its own, on SoftHSM that misbehaves as [`Bench::play`] says.
+/// Runs `body` in a process of its own, on a module that misbehaves as [`Bench::play`] says.
 pub fn on_faulty(test: &str, body: fn(&Bench)) {
-    if !Hsm::chosen().is_not(Hsm::SoftHsm2, "faults are played over it") {
-        on(test, &faulty::module(), &["one"], body);
-    }
+    on(test, &faulty::module(), &["one"], body);
 }
 
 /// Runs `body` in a process of its own, with every call written to a file.
@@ -53,21 +48,21 @@ pub fn on_spy(test: &str, body: fn(&Bench)) {
 
 pub fn on(test: &str, module: &Path, labels: &[&str], body: fn(&Bench)) {
     if let Some(module) = std::env::var_os(MODULE) {
-        let names = std::env::var(NAMES).unwrap();
-        let mut names = names.lines().map(str::to_owned);
-        let (one, two) = (names.next().unwrap(), names.next().unwrap_or_default());
-        let mut store = support::Token::inherited(&one).unwrap();
+        let mut store = support::Token::inherited("one").unwrap();
         store.pin = PIN.to_owned();
-        body(&Bench { module: module.into(), one, two, store });
+        body(&Bench { module: module.into(), store });
         println!("{DONE}");
         // As the program ends: threads that are still inside a module do not live through its exit handlers.
         cascade_hsm_bridge::sys::leave(0);
     }
     let store = support::Token::empty();
-    let names: Vec<String> = labels.iter().map(|label| store.add(label, PIN)).collect();
+    if *module == Hsm::Spy.library() && Spy::is_blind(&store) {
+        return;
+    }
+    labels.iter().for_each(|label| store.add(label, PIN));
     let file = |name: &str| store.directory().join(name);
     let mut again = store.command(std::env::current_exe().unwrap());
-    again.args(["--exact", test, "--nocapture"]).env(MODULE, module).env(NAMES, names.join("\n"));
+    again.args(["--exact", test, "--nocapture"]).env(MODULE, module);
     again.env("PKCS11SPY", Hsm::chosen().behind_spy()).env("PKCS11SPY_OUTPUT", file("calls"));
     again.env("FAULTY_MODULE", Hsm::chosen().library()).env("FAULTY_CONTROL", file("faulty.toml"));
     again.env("FAULTY_COUNTS", file("counts"));
@@ -78,12 +73,26 @@ pub fn on(test: &str, module: &Path, labels: &[&str], body: fn(&Bench)) {
 }
 
 impl Bench {
-    pub fn add_token(&self, label: &str) -> String {
-        self.store.add(label, PIN)
+    pub fn add_token(&self, label: &str) {
+        self.store.add(label, PIN);
     }
 
     pub fn pkcs11_tool(&self, args: &[&str]) -> String {
         self.store.pkcs11_tool(args)
+    }
+
+    /// A kind of key that the token has, where the kind does not matter.
+    pub fn kind(&self) -> KeyKind {
+        if self.is_without_ec() { KeyKind::Rsa { bits: 2048 } } else { KeyKind::Ec(Curve::P256) }
+    }
+
+    /// A mechanism that signs a hash with such a key.
+    pub fn mechanism(&self) -> Mechanism<'static> {
+        if self.is_without_ec() { Mechanism::RsaPkcs } else { Mechanism::Ecdsa }
+    }
+
+    fn is_without_ec(&self) -> bool {
+        !self.store.makes(&KeySpec::ecdsa(256))
     }
 
     /// What the tests of the whole program know of the first token.

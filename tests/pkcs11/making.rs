@@ -46,7 +46,7 @@ fn says_no_usage_that_is_false_to_a_token_that_does_not_hear_it() {
             )
         });
         let tokens = tokens(bench, &control.concat(), Policy::default());
-        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        let token = admit(&tokens, "one", PIN).unwrap();
         // The first time it may have been trouble.
         signs(&token, P256);
         assert_eq!(token.learnt().shapes.ec.map(|shape| (shape.rung, shape.sure)), Some((Rung::Granted, false)));
@@ -64,13 +64,13 @@ fn the_operator_decides_how_much_is_said_of_new_keys() {
         let control = refuse("C_GenerateKeyPair", "attribute = \"CKA_LABEL\"\nrv = \"CKR_TEMPLATE_INCONSISTENT\"");
         let full = Policy { template: Some(Rung::Full), ..Policy::default() };
         let tokens = tokens(bench, &control, full);
-        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        let token = admit(&tokens, "one", PIN).unwrap();
         let refused = make(&token, P256).unwrap_err();
         assert_eq!(refused.rv(), Some(RvError::TemplateInconsistent));
         drop((token, tokens));
         let unlabelled = Policy { template: Some(Rung::Unlabelled), ..Policy::default() };
         let tokens = self::tokens(bench, &control, unlabelled);
-        signs(&admit(&tokens, &bench.one, PIN).unwrap(), P256);
+        signs(&admit(&tokens, "one", PIN).unwrap(), P256);
     });
 }
 
@@ -84,7 +84,7 @@ fn names_an_edwards_curve_as_the_token_understands_it() {
         ] {
             let rule = format!("attribute = \"CKA_EC_PARAMS\"\nvalue = \"{refused}\"\nrv = \"{rv}\"");
             let tokens = tokens(bench, &refuse("C_GenerateKeyPair", &rule), Policy::default());
-            let token = admit(&tokens, &bench.one, PIN).unwrap();
+            let token = admit(&tokens, "one", PIN).unwrap();
             signs(&token, ED25519);
             assert_eq!(token.learnt().shapes.edwards.map(|shape| shape.form), Some(understood));
         }
@@ -95,7 +95,7 @@ fn names_an_edwards_curve_as_the_token_understands_it() {
 fn reads_points_in_every_form() {
     on_faulty("making::reads_points_in_every_form", |bench| {
         let tokens = tokens(bench, "", Policy::default());
-        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        let token = admit(&tokens, "one", PIN).unwrap();
         for kind in [P256, KeyKind::Ec(Curve::P384), ED25519] {
             let plain = make(&token, kind).unwrap();
             for form in ["raw", "bit-string"] {
@@ -121,7 +121,7 @@ fn gives_ids_of_the_length_that_the_token_takes() {
             (2, "CKR_FUNCTION_FAILED", 2),
         ] {
             let tokens = tokens(bench, &longer(limit, rv), Policy::default());
-            let token = admit(&tokens, &bench.one, PIN).unwrap();
+            let token = admit(&tokens, "one", PIN).unwrap();
             for _ in 0..3 {
                 assert_eq!(make(&token, P256).unwrap().private.id.len(), taken);
             }
@@ -145,7 +145,7 @@ fn an_id_that_the_token_chooses_becomes_the_identifier() {
         ] {
             let chosen = Policy { id_length: Some(IdLength::Chosen), ..Policy::default() };
             let tokens = tokens(bench, control, chosen);
-            let token = admit(&tokens, &bench.one, PIN).unwrap();
+            let token = admit(&tokens, "one", PIN).unwrap();
             let pair = make(&token, P256).unwrap();
             assert_eq!((pair.private.id.len(), &pair.private.id), (len, &pair.public.id), "{control}");
             assert!(token.key(Class::PrivateKey, &pair.private.id).is_ok());
@@ -155,7 +155,7 @@ fn an_id_that_the_token_chooses_becomes_the_identifier() {
         let refused = refuse("C_GenerateKeyPair", "attribute = \"CKA_ID\"\nrv = \"CKR_ATTRIBUTE_TYPE_INVALID\"");
         let tokens =
             tokens(bench, &format!("[objects]\nid-when-none = 2\nsame-id = true\n{refused}"), Policy::default());
-        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        let token = admit(&tokens, "one", PIN).unwrap();
         assert_eq!(make(&token, P256).unwrap().public.id.len(), 2);
         assert_eq!(token.learnt().id_length, Some(IdLength::Chosen));
     });
@@ -184,7 +184,7 @@ fn cuts_labels_to_what_the_token_takes_and_finds_keys_by_their_whole_names() {
             "attribute = \"CKA_LABEL\"\nlonger-than = 40\nrv = \"CKR_ATTRIBUTE_VALUE_INVALID\"",
         );
         let tokens = tokens(bench, &too_long, Policy::default());
-        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        let token = admit(&tokens, "one", PIN).unwrap();
         let pair = token.generate_key_pair(&spec(&name)).unwrap();
         assert_eq!(token.learnt().labels, Some(Labels::Short));
         assert_eq!(token.label(Class::PrivateKey, &pair.private.id).unwrap().as_deref(), Some(&name[..32]));
@@ -201,7 +201,7 @@ fn cuts_labels_to_what_the_token_takes_and_finds_keys_by_their_whole_names() {
         // The same, decided.
         let policy = Policy { label_max: Some(40), ..Policy::default() };
         let tokens = self::tokens(bench, &too_long, policy);
-        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        let token = admit(&tokens, "one", PIN).unwrap();
         let pair = token.generate_key_pair(&spec(&name)).unwrap();
         assert_eq!(token.label(Class::PrivateKey, &pair.private.id).unwrap().as_deref(), Some(&name[..40]));
     });
@@ -212,13 +212,13 @@ fn makes_keys_without_labels_where_none_are_taken() {
     on_faulty("making::makes_keys_without_labels_where_none_are_taken", |bench| {
         let never = refuse("C_GenerateKeyPair", "attribute = \"CKA_LABEL\"\nrv = \"CKR_ATTRIBUTE_TYPE_INVALID\"");
         let tokens = tokens(bench, &never, Policy::default());
-        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        let token = admit(&tokens, "one", PIN).unwrap();
         let pair = token.generate_key_pair(&spec(&first_name())).unwrap();
         assert_eq!(token.label(Class::PrivateKey, &pair.private.id), Ok(None));
         assert_eq!(token.learnt().labels, Some(Labels::Refused));
         drop((token, tokens));
         let tokens = self::tokens(bench, "", Policy { label_max: Some(0), ..Policy::default() });
-        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        let token = admit(&tokens, "one", PIN).unwrap();
         let pair = token.generate_key_pair(&spec("name")).unwrap();
         assert_eq!(token.label(Class::PrivateKey, &pair.private.id), Ok(None));
         // No name is every object's.
@@ -231,7 +231,7 @@ fn makes_keys_without_labels_where_none_are_taken() {
 fn a_token_with_labels_of_its_own_makes_keys_all_the_same() {
     on_faulty("making::a_token_with_labels_of_its_own_makes_keys_all_the_same", |bench| {
         let tokens = tokens(bench, "[objects]\nlabel-is-id = true\n", Policy::default());
-        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        let token = admit(&tokens, "one", PIN).unwrap();
         signs(&token, P256);
         assert_eq!(token.learnt().labels, Some(Labels::Own));
     });
@@ -247,14 +247,14 @@ fn adds_replaces_and_leaves_out_what_the_operator_says() {
         ) + &refuse("C_GenerateKeyPair", "attribute = \"CKA_WRAP\"\nrv = \"CKR_TEMPLATE_INCONSISTENT\"")
             + &refuse("C_GenerateKeyPair", "duplicate = true\nrv = \"CKR_TEMPLATE_INCONSISTENT\"");
         let tokens = tokens(bench, &wants, Policy::default());
-        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        let token = admit(&tokens, "one", PIN).unwrap();
         assert!(make(&token, P256).is_err());
         drop((token, tokens));
         let mut policy = Policy::default();
         policy.key_template.all.public.add = vec![(0x2, vec![0])];
         policy.key_template.ec.public.omit = vec![0x106];
         let tokens = self::tokens(bench, &wants, policy);
-        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        let token = admit(&tokens, "one", PIN).unwrap();
         signs(&token, P256);
         assert_eq!(token.learnt().shapes.ec.map(|shape| shape.rung), Some(Rung::Full));
         assert!(make(&token, KeyKind::Rsa { bits: 2048 }).is_ok(), "saying less would have done");
@@ -266,7 +266,7 @@ fn stores_no_public_key_where_the_private_one_tells_it() {
     on_faulty("making::stores_no_public_key_where_the_private_one_tells_it", |bench| {
         let policy = || Policy { store_public_key: Some(false), ..Policy::default() };
         let tokens = tokens(bench, "", policy());
-        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        let token = admit(&tokens, "one", PIN).unwrap();
         let count = || token.list(&Filter { class: Some(Class::PublicKey), ..Filter::default() }).unwrap().len();
         let pair = make(&token, KeyKind::Rsa { bits: 2048 }).unwrap();
         assert_eq!((count(), token.learnt().public_objects), (0, Some(false)));
@@ -278,7 +278,7 @@ fn stores_no_public_key_where_the_private_one_tells_it() {
         drop((token, tokens));
         // NetHSM: both halves are one object.
         let tokens = self::tokens(bench, "[objects]\ndestroy-pair = true\ndestroy-private = true\n", policy());
-        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        let token = admit(&tokens, "one", PIN).unwrap();
         let lost = make(&token, KeyKind::Rsa { bits: 2048 }).unwrap_err();
         assert!(matches!(lost, Error::NotTaken { .. }), "{lost}");
         // It is learnt from, and the next one stays.
@@ -295,7 +295,7 @@ fn what_could_not_be_completed_is_removed_and_nothing_else() {
         let other = "[[attribute]]\nattribute = \"CKA_ID\"\nclass = \"CKO_PUBLIC_KEY\"\nvalue = \"0x0102\"\n";
         for (control, left) in [(open.to_owned(), 0), (format!("{open}{other}"), 1)] {
             let tokens = tokens(bench, &control, Policy::default());
-            let token = admit(&tokens, &bench.one, PIN).unwrap();
+            let token = admit(&tokens, "one", PIN).unwrap();
             assert_eq!(make(&token, P256).unwrap_err(), Error::NotTaken { attribute: "CKA_SENSITIVE" });
             assert_eq!(token.list(&Filter::default()).unwrap().len(), left);
         }

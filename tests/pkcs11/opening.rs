@@ -34,7 +34,7 @@ fn a_wrong_pin_is_one_whatever_the_token_calls_it() {
             "pin-prefix = \"0001\"\nmalformed-pin = \"CKR_ARGUMENTS_BAD\"",
         ] {
             let tokens = tokens(bench, &format!("[token]\n{control}\n"), LoginKind::User);
-            assert_eq!(admit(&tokens, &bench.one, "wrong").err(), Some(Refusal::WrongPin), "{control}");
+            assert_eq!(admit(&tokens, "one", "wrong").err(), Some(Refusal::WrongPin), "{control}");
         }
     });
 }
@@ -43,8 +43,8 @@ fn a_wrong_pin_is_one_whatever_the_token_calls_it() {
 fn a_pin_may_hold_the_name_of_a_user() {
     on_faulty("opening::a_pin_may_hold_the_name_of_a_user", |bench| {
         let tokens = tokens(bench, "[token]\npin-prefix = \"crypto-user:\"\n", LoginKind::User);
-        assert_eq!(admit(&tokens, &bench.one, PIN).err(), Some(Refusal::WrongPin));
-        works(&admit(&tokens, &bench.one, &format!("crypto-user:{PIN}")).unwrap());
+        assert_eq!(admit(&tokens, "one", PIN).err(), Some(Refusal::WrongPin));
+        works(&admit(&tokens, "one", &format!("crypto-user:{PIN}")).unwrap());
     });
 }
 
@@ -53,7 +53,7 @@ fn logs_in_when_told_to_whatever_the_state_of_the_session_says() {
     on_faulty("opening::logs_in_when_told_to_whatever_the_state_of_the_session_says", |bench| {
         let says = "[token]\nsession-state = \"rw-user\"\nlogin-again = \"CKR_OK\"\nlogin-again-wrong-pin = \"CKR_USER_TYPE_INVALID\"\n";
         let tokens = tokens(bench, says, LoginKind::User);
-        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        let token = admit(&tokens, "one", PIN).unwrap();
         assert_eq!(token.learnt().tells_login, Some(false));
         works(&token);
         let pair = make(&token, P256).unwrap();
@@ -72,7 +72,7 @@ fn logs_in_each_session_where_that_of_another_is_not_enough() {
             "[token]\nlogin-per-session = true\nsession-state = \"rw-user\"\nlogin-again = \"CKR_OK\"\n",
             LoginKind::User,
         );
-        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        let token = admit(&tokens, "one", PIN).unwrap();
         works(&token);
         assert_eq!(token.learnt().logs_in_each, Some(true));
         std::thread::scope(|scope| {
@@ -88,8 +88,8 @@ fn a_token_whose_module_keeps_the_pin_needs_none() {
     on_faulty("opening::a_token_whose_module_keeps_the_pin_needs_none", |bench| {
         let own = format!("[token]\nown-pin = {PIN:?}\nmax-sessions = 1\n");
         let tokens = tokens(bench, &own, LoginKind::None);
-        assert_eq!(admit(&tokens, &bench.one, PIN).err(), Some(Refusal::NoJudge));
-        let token = tokens.find(&bench.one).unwrap();
+        assert_eq!(admit(&tokens, "one", PIN).err(), Some(Refusal::NoJudge));
+        let token = tokens.find("one").unwrap();
         tokens.open(&token).unwrap();
         // Also where there may be no session but one.
         works(&token);
@@ -97,7 +97,7 @@ fn a_token_whose_module_keeps_the_pin_needs_none() {
         // What the module no longer keeps cannot be made good here.
         drop((token, tokens));
         let tokens = self::tokens(bench, "", LoginKind::None);
-        let token = tokens.find(&bench.one).unwrap();
+        let token = tokens.find("one").unwrap();
         tokens.open(&token).unwrap();
         let refused = make(&token, P256).unwrap_err();
         assert_eq!(refused.rv().or(why(&refused)), Some(RvError::UserNotLoggedIn), "{refused}");
@@ -116,8 +116,8 @@ fn a_pin_that_is_typed_at_the_token_is_waited_for_once() {
     on_faulty("opening::a_pin_that_is_typed_at_the_token_is_waited_for_once", |bench| {
         let pad = format!("[token]\nown-pin = {PIN:?}\nset-flags = [\"CKF_PROTECTED_AUTHENTICATION_PATH\"]\n");
         let tokens = tokens(bench, &pad, LoginKind::ProtectedPath);
-        assert_eq!(admit(&tokens, &bench.one, PIN).err(), Some(Refusal::NoJudge));
-        let token = tokens.find(&bench.one).unwrap();
+        assert_eq!(admit(&tokens, "one", PIN).err(), Some(Refusal::NoJudge));
+        let token = tokens.find("one").unwrap();
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| tokens.open(&token).unwrap());
@@ -138,14 +138,14 @@ fn never_uses_up_the_last_try_of_a_token_that_tells_its_time_oddly() {
         let odd = "[token]\nutc-time = \"18:12:20\"\nset-flags = [\"CKF_CLOCK_ON_TOKEN\"]\npin-tries = 3\n";
         let tokens = tokens(bench, odd, LoginKind::User);
         for pin in ["wrong-1", "wrong-2"] {
-            assert_eq!(admit(&tokens, &bench.one, pin).err(), Some(Refusal::WrongPin));
+            assert_eq!(admit(&tokens, "one", pin).err(), Some(Refusal::WrongPin));
         }
-        assert_eq!(admit(&tokens, &bench.one, "wrong-3").err(), Some(Refusal::FinalTry));
+        assert_eq!(admit(&tokens, "one", "wrong-3").err(), Some(Refusal::FinalTry));
         bench.play(&format!("{odd}[events]\nnumber = 1\ndo = \"unlock-pin\"\n"));
-        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        let token = admit(&tokens, "one", PIN).unwrap();
         works(&token);
         // One token, whichever of its names is used.
-        assert_eq!(token.info().label, bench.one);
+        assert_eq!(token.info().label, "one");
         for name in [token.info().serial.clone(), token.info().slot_id.to_string()] {
             assert!(Arc::ptr_eq(&token, &admit(&tokens, &name, PIN).unwrap()), "{name}");
         }
@@ -160,7 +160,7 @@ fn a_key_that_wants_a_login_for_each_signature_gets_it() {
         }
         bench.pkcs11_tool(&["--keypairgen", "--key-type", "EC:prime256v1", "--id", "0a0b", "--always-auth"]);
         let tokens = bench.tokens();
-        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        let token = admit(&tokens, "one", PIN).unwrap();
         let key = token.key(Class::PrivateKey, &[0x0a, 0x0b]).unwrap();
         assert!(key.always_authenticate);
         let public = token.key(Class::PublicKey, &[0x0a, 0x0b]).unwrap();
@@ -178,7 +178,7 @@ fn the_pin_of_such_a_key_is_not_tried_again_once_it_is_wrong() {
     on_faulty("opening::the_pin_of_such_a_key_is_not_tried_again_once_it_is_wrong", |bench| {
         let always = "[[attribute]]\nattribute = \"CKA_ALWAYS_AUTHENTICATE\"\nvalue = true\n";
         let tokens = tokens(bench, always, LoginKind::User);
-        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        let token = admit(&tokens, "one", PIN).unwrap();
         let pair = make(&token, P256).unwrap();
         let wrong = "[[fault]]\nfunctions = \"C_Login\"\nrv = \"CKR_PIN_INCORRECT\"\n";
         bench.play(&format!("{always}{wrong}"));
@@ -199,7 +199,7 @@ fn such_a_key_signs_in_several_parts_where_the_binding_alone_can_be_used() {
             "[module]\nlist-per-call = true\n[[attribute]]\nattribute = \"CKA_ALWAYS_AUTHENTICATE\"\nvalue = true\n",
             LoginKind::User,
         );
-        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        let token = admit(&tokens, "one", PIN).unwrap();
         let pair = make(&token, KeyKind::Rsa { bits: 2048 }).unwrap();
         // SoftHSM knows nothing of such a login for a key that is like others.
         bench.play(

@@ -23,7 +23,7 @@ fn works(token: &Token) {
 /// Does something with the token by who has not seen it before.
 fn anew<T>(bench: &Bench, work: impl FnOnce(&Token) -> T) -> T {
     let tokens = bench.tokens();
-    let token = admit(&tokens, &bench.one, PIN).unwrap();
+    let token = admit(&tokens, "one", PIN).unwrap();
     work(&token)
 }
 
@@ -37,7 +37,7 @@ fn reads_the_other_attributes_where_one_makes_the_module_refuse_all() {
                 "[[attribute]]\nattribute = \"{attribute}\"\nrv = \"CKR_FUNCTION_FAILED\"\nwhole = true\n"
             ));
             let tokens = bench.tokens();
-            let token = admit(&tokens, &bench.one, PIN).unwrap();
+            let token = admit(&tokens, "one", PIN).unwrap();
             for kind in [P256, KeyKind::Rsa { bits: 2048 }] {
                 let pair = make(&token, kind).unwrap_or_else(|error| panic!("{attribute}: {error}"));
                 assert_eq!((pair.private.kind, pair.public.kind), (kind, kind), "{attribute}");
@@ -68,7 +68,7 @@ fn depends_on_no_attribute_that_tokens_leave_out() {
 fn every_search_names_a_class() {
     on_spy("quirks::every_search_names_a_class", |bench| {
         let tokens = bench.tokens();
-        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        let token = admit(&tokens, "one", PIN).unwrap();
         works(&token);
         token.list(&cascade_hsm_bridge::pkcs11::Filter::default()).unwrap();
         let log = std::fs::read_to_string(bench.file("calls")).unwrap();
@@ -89,7 +89,7 @@ fn signs_into_a_buffer_of_the_length_that_signatures_have() {
             "[[fault]]\nfunctions = \"C_Sign\"\nmechanism = \"CKM_EDDSA\"\nquery = true\nrv = \"CKR_BUFFER_TOO_SMALL\"\n",
         );
         let tokens = bench.tokens();
-        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        let token = admit(&tokens, "one", PIN).unwrap();
         let pair = make(&token, KeyKind::Ec(Curve::Ed25519)).unwrap();
         let signature = token.sign(&pair.private, &eddsa(), b"data").unwrap();
         assert!(token.verify(&pair.public, &eddsa(), b"data", &signature).unwrap());
@@ -112,7 +112,7 @@ fn signs_by_the_binding_where_each_caller_gets_functions_of_its_own() {
         // As with p11-kit, whose instances know nothing of one another's sessions.
         bench.play("[module]\nlist-per-call = true\n");
         let tokens = bench.tokens();
-        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        let token = admit(&tokens, "one", PIN).unwrap();
         let pair = make(&token, P256).unwrap();
         let before = bench.count("C_Sign");
         token.sign(&pair.private, &Mechanism::Ecdsa, &sha256(b"data")).unwrap();
@@ -129,7 +129,7 @@ fn calls_in_one_part_and_asks_for_random_in_small_portions() {
              [[fault]]\nfunctions = \"C_GenerateRandom\"\nunder-bytes = 8\nrv = \"CKR_DATA_LEN_RANGE\"\n",
         );
         let tokens = bench.tokens();
-        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        let token = admit(&tokens, "one", PIN).unwrap();
         let pair = make(&token, KeyKind::Rsa { bits: 2048 }).unwrap();
         let data = vec![7; 100_000];
         let signature = token.sign(&pair.private, &Mechanism::Sha256RsaPkcs, &data).unwrap();
@@ -149,7 +149,7 @@ fn touches_no_data_objects() {
              [[fault]]\nfunctions = \"C_*\"\nclass = \"CKO_DATA\"\nabort = true\n",
         );
         let tokens = bench.tokens();
-        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        let token = admit(&tokens, "one", PIN).unwrap();
         works(&token);
         assert_eq!(token.learnt().data_objects, None);
     });
@@ -163,7 +163,7 @@ fn changes_of_objects_come_one_at_a_time_while_others_sign() {
              [[fault]]\nfunctions = [\"C_GenerateKeyPair\", \"C_DestroyObject\", \"C_SetAttributeValue\", \"C_FindObjectsInit\"]\ndelay-ms = 1\n",
         );
         let tokens = bench.tokens();
-        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        let token = admit(&tokens, "one", PIN).unwrap();
         let signer = make(&token, P256).unwrap();
         thread::scope(|scope| {
             for _ in 0..3 {
@@ -190,7 +190,7 @@ fn a_session_whose_operation_failed_is_not_used_again() {
         let stays = "[operations]\nstay-active-after-error = true\n";
         bench.play(stays);
         let tokens = bench.tokens_with(2);
-        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        let token = admit(&tokens, "one", PIN).unwrap();
         let pair = make(&token, KeyKind::Rsa { bits: 2048 }).unwrap();
         let sign = || token.sign(&pair.private, &Mechanism::Sha256RsaPkcs, b"data");
         sign().unwrap();
@@ -214,7 +214,7 @@ fn older_and_newer_function_lists_load() {
             bench.play(&format!("[module]\n{control}\n"));
             let tokens = bench.tokens();
             assert_eq!(tokens.module().cryptoki_version, version);
-            works(&admit(&tokens, &bench.one, PIN).unwrap());
+            works(&admit(&tokens, "one", PIN).unwrap());
         }
     });
 }
@@ -227,7 +227,7 @@ fn what_a_module_lacks_is_refused_and_what_it_cannot_do_without_is_named() {
             "{per_call}absent = [\"C_GetInfo\", \"C_GetSessionInfo\", \"C_Logout\", \"C_GenerateRandom\", \"C_SetAttributeValue\", \"C_Verify*\", \"C_CreateObject\"]\n"
         ));
         let tokens = bench.tokens();
-        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        let token = admit(&tokens, "one", PIN).unwrap();
         works(&token);
         assert!(token.random(1).is_err());
         let pair = make(&token, P256).unwrap();
@@ -265,7 +265,7 @@ const ONE_AT_A_TIME: &str = "[[fault]]\nfunctions = \"C_*\"\nconcurrent = true\n
 
 fn by_many(bench: &Bench, settings: &Settings) {
     let tokens = bench.tokens_as(settings);
-    let token = admit(&tokens, &bench.one, PIN).unwrap();
+    let token = admit(&tokens, "one", PIN).unwrap();
     let pair = make(&token, P256).unwrap();
     let together = Barrier::new(4);
     thread::scope(|scope| {
@@ -287,7 +287,7 @@ fn a_token_that_refuses_one_more_session_is_served_with_those_it_gave() {
         // It keeps a limit that it does not tell.
         bench.play("[token]\nmax-sessions = 3\nsays-max-sessions = 0\nsays-max-rw-sessions = 0\n[[fault]]\nfunctions = \"C_Sign\"\ndelay-ms = 2\n");
         let tokens = bench.tokens();
-        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        let token = admit(&tokens, "one", PIN).unwrap();
         let pair = make(&token, P256).unwrap();
         let together = Barrier::new(8);
         thread::scope(|scope| {
@@ -312,7 +312,7 @@ fn mechanisms_that_the_operator_rules_out_are_not_there() {
         };
         let policies = vec![(cascade_hsm_bridge::pkcs11::Match::default(), policy)];
         let tokens = bench.tokens_as(&Settings { policies, ..Settings::new(bench.module.clone()) });
-        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        let token = admit(&tokens, "one", PIN).unwrap();
         assert!(token.mechanisms().info(MechanismType::SHA256_RSA_PKCS).is_none());
         assert!(token.mechanisms().info(MechanismType::RSA_PKCS).is_some());
     });

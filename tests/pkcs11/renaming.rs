@@ -18,7 +18,7 @@ fn a_refusal_is_learnt_and_the_token_not_asked_again() {
         // As NetHSM has it.
         bench.play("[[fault]]\nfunctions = \"C_SetAttributeValue\"\nrv = \"CKR_ATTRIBUTE_READ_ONLY\"\n");
         let tokens = bench.tokens();
-        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        let token = admit(&tokens, "one", PIN).unwrap();
         let pair = make(&token, P256).unwrap();
         assert_eq!(token.rename(Class::PublicKey, &pair.public.id, "new-pub"), Err(FIXED));
         assert_eq!(token.learnt().rename, Some(false));
@@ -41,7 +41,7 @@ fn the_first_half_is_left_as_it_is_where_the_second_could_not_follow() {
                     "[[fault]]\nfunctions = \"C_SetAttributeValue\"\nclass = \"{fixed}\"\nrv = \"{rv}\"\n"
                 ));
                 let tokens = bench.tokens();
-                let token = admit(&tokens, &bench.one, PIN).unwrap();
+                let token = admit(&tokens, "one", PIN).unwrap();
                 let pair = make(&token, P256).unwrap();
                 assert!(token.rename(other, &pair.public.id, "new").is_err(), "{fixed} {rv}");
                 assert_eq!(labels(&token, &pair), ["label-pub", "label-priv"]);
@@ -54,7 +54,7 @@ fn the_first_half_is_left_as_it_is_where_the_second_could_not_follow() {
 fn once_both_halves_were_renamed_the_other_is_not_tried_first() {
     on_faulty("renaming::once_both_halves_were_renamed_the_other_is_not_tried_first", |bench| {
         let tokens = bench.tokens();
-        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        let token = admit(&tokens, "one", PIN).unwrap();
         let (one, two) = (make(&token, P256).unwrap(), make(&token, P256).unwrap());
         token.rename(Class::PublicKey, &one.public.id, "one-pub").unwrap();
         assert_eq!((bench.count("C_SetAttributeValue"), token.learnt().rename), (2, Some(true)));
@@ -70,7 +70,7 @@ fn once_both_halves_were_renamed_the_other_is_not_tried_first() {
 fn a_label_that_is_kept_otherwise_is_put_back() {
     on_faulty("renaming::a_label_that_is_kept_otherwise_is_put_back", |bench| {
         let tokens = bench.tokens();
-        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        let token = admit(&tokens, "one", PIN).unwrap();
         let pair = make(&token, P256).unwrap();
         bench.play("[[template]]\nfunctions = \"C_SetAttributeValue\"\nattribute = \"CKA_LABEL\"\nlonger-than = 10\ncut = 10\n");
         let refused = token.rename(Class::PublicKey, &pair.public.id, "longer-than-ten");
@@ -84,7 +84,7 @@ fn a_label_that_is_kept_otherwise_is_put_back() {
 fn one_key_that_may_not_be_changed_says_nothing_of_the_others() {
     on_faulty("renaming::one_key_that_may_not_be_changed_says_nothing_of_the_others", |bench| {
         let tokens = bench.tokens();
-        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        let token = admit(&tokens, "one", PIN).unwrap();
         let pair = make(&token, P256).unwrap();
         bench.play(
             "[[fault]]\nfunctions = \"C_SetAttributeValue\"\nrv = \"CKR_ACTION_PROHIBITED\"\n\
@@ -102,7 +102,7 @@ fn the_operator_decides_whether_labels_can_be_changed() {
         let policy = Policy { rename: Some(false), ..Policy::default() };
         let policies = vec![(Match::default(), policy)];
         let tokens = bench.tokens_as(&Settings { policies, ..Settings::new(bench.module.clone()) });
-        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        let token = admit(&tokens, "one", PIN).unwrap();
         let pair = make(&token, P256).unwrap();
         assert_eq!(token.rename(Class::PublicKey, &pair.public.id, "new"), Err(FIXED));
         assert_eq!(bench.count("C_SetAttributeValue"), 0);

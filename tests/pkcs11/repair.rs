@@ -5,9 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cascade_hsm_bridge::pkcs11::{Class, Curve, Error, Filter, KeyKind, Module, Refusal, Settings, Tokens, on_overdue};
+use cascade_hsm_bridge::pkcs11::{Class, Error, Filter, Module, Refusal, Settings, Tokens, on_overdue};
 use cryptoki::error::RvError;
-use cryptoki::mechanism::Mechanism;
 
 use crate::bench::{Bench, PIN, admit, make, on_faulty, sha256};
 
@@ -15,16 +14,16 @@ use crate::bench::{Bench, PIN, admit, make, on_faulty, sha256};
 fn all_go_on_after(bench: &Bench, changes: bool, damage: impl Fn()) {
     let tokens: Tokens = bench.tokens();
     let token = admit(&tokens, "one", PIN).unwrap();
-    let pair = make(&token, KeyKind::Ec(Curve::P256)).unwrap();
+    let pair = make(&token, bench.kind()).unwrap();
     let (private, id) = (&pair.private, &pair.private.id);
     let hash = sha256(b"data");
-    let signature = token.sign(private, &Mechanism::Ecdsa, &hash).unwrap();
+    let signature = token.sign(private, &bench.mechanism(), &hash).unwrap();
     let damaged = || {
         damage();
         &token
     };
-    damaged().sign(private, &Mechanism::Ecdsa, &hash).unwrap();
-    assert!(damaged().verify(&pair.public, &Mechanism::Ecdsa, &hash, &signature).unwrap());
+    damaged().sign(private, &bench.mechanism(), &hash).unwrap();
+    assert!(damaged().verify(&pair.public, &bench.mechanism(), &hash, &signature).unwrap());
     assert_eq!(damaged().random(16).unwrap().len(), 16);
     assert_eq!(damaged().list(&Filter::default()).unwrap().len(), 2);
     assert_eq!(damaged().label(Class::PrivateKey, id).unwrap().as_deref(), Some("label-priv"));
@@ -34,7 +33,7 @@ fn all_go_on_after(bench: &Bench, changes: bool, damage: impl Fn()) {
     if !changes {
         return;
     }
-    let other = make(damaged(), KeyKind::Ec(Curve::P256)).unwrap();
+    let other = make(damaged(), bench.kind()).unwrap();
     assert_eq!(token.list(&Filter::default()).unwrap().len(), 4, "one pair, not two");
     damaged().destroy(Class::PrivateKey, &other.private.id).unwrap();
     damaged().destroy(Class::PublicKey, &other.private.id).unwrap();
@@ -70,8 +69,8 @@ fn a_broken_module_is_initialised_once_and_then_not_for_a_while() {
     on_faulty("repair::a_broken_module_is_initialised_once_and_then_not_for_a_while", |bench| {
         let tokens = bench.tokens();
         let token = admit(&tokens, "one", PIN).unwrap();
-        let pair = make(&token, KeyKind::Ec(Curve::P256)).unwrap();
-        let sign = || token.sign(&pair.private, &Mechanism::Ecdsa, &sha256(b"data"));
+        let pair = make(&token, bench.kind()).unwrap();
+        let sign = || token.sign(&pair.private, &bench.mechanism(), &sha256(b"data"));
         bench.happen("break");
         sign().unwrap();
         bench.happen("break");
@@ -87,14 +86,14 @@ fn two_threads_sign_while_all_sessions_are_closed_fifty_times() {
     on_faulty("repair::two_threads_sign_while_all_sessions_are_closed_fifty_times", |bench| {
         let tokens = bench.tokens();
         let token = admit(&tokens, "one", PIN).unwrap();
-        let pair = make(&token, KeyKind::Ec(Curve::P256)).unwrap();
+        let pair = make(&token, bench.kind()).unwrap();
         let hash = sha256(b"data");
         let left = AtomicUsize::new(2);
         thread::scope(|scope| {
             for _ in 0..2 {
                 scope.spawn(|| {
                     let signed =
-                        (0..600).try_for_each(|_| token.sign(&pair.private, &Mechanism::Ecdsa, &hash).map(drop));
+                        (0..600).try_for_each(|_| token.sign(&pair.private, &bench.mechanism(), &hash).map(drop));
                     left.fetch_sub(1, Ordering::SeqCst);
                     signed.unwrap();
                 });
@@ -116,8 +115,8 @@ fn a_kept_pin_that_the_token_refuses_is_not_tried_again() {
     on_faulty("repair::a_kept_pin_that_the_token_refuses_is_not_tried_again", |bench| {
         let tokens = bench.tokens();
         let token = admit(&tokens, "one", PIN).unwrap();
-        let pair = make(&token, KeyKind::Ec(Curve::P256)).unwrap();
-        let sign = || token.sign(&pair.private, &Mechanism::Ecdsa, &sha256(b"data"));
+        let pair = make(&token, bench.kind()).unwrap();
+        let sign = || token.sign(&pair.private, &bench.mechanism(), &sha256(b"data"));
         // Were it tried again, it would be right.
         bench.play(
             "[events]\nnumber = 1\ndo = \"close-sessions\"\n\
@@ -156,7 +155,7 @@ fn a_token_that_is_away_at_start_is_served_when_it_appears() {
         assert_eq!(admit(&tokens, "one", PIN).err(), Some(Refusal::UnknownToken));
         bench.play("");
         let token = admit(&tokens, "one", PIN).unwrap();
-        make(&token, KeyKind::Ec(Curve::P256)).unwrap();
+        make(&token, bench.kind()).unwrap();
     });
 }
 
@@ -165,8 +164,8 @@ fn a_token_that_goes_is_refused_at_once_and_served_when_it_is_back() {
     on_faulty("repair::a_token_that_goes_is_refused_at_once_and_served_when_it_is_back", |bench| {
         let tokens = bench.tokens();
         let token = admit(&tokens, "one", PIN).unwrap();
-        let pair = make(&token, KeyKind::Ec(Curve::P256)).unwrap();
-        let sign = || token.sign(&pair.private, &Mechanism::Ecdsa, &sha256(b"data"));
+        let pair = make(&token, bench.kind()).unwrap();
+        let sign = || token.sign(&pair.private, &bench.mechanism(), &sha256(b"data"));
         for shows in ["absent", "error"] {
             bench.play(&format!("[token]\naway = true\naway-shows = {shows:?}\n"));
             let since = Instant::now();
@@ -174,7 +173,7 @@ fn a_token_that_goes_is_refused_at_once_and_served_when_it_is_back() {
                 assert!(matches!(sign(), Err(Error::Away(_))));
             }
             assert!(matches!(token.random(8), Err(Error::Away(_))));
-            assert!(matches!(make(&token, KeyKind::Ec(Curve::P256)), Err(Error::Away(_))));
+            assert!(matches!(make(&token, bench.kind()), Err(Error::Away(_))));
             assert!(since.elapsed() < Duration::from_secs(5));
             bench.play("");
             until("the token is served again", || sign().is_ok());
@@ -188,7 +187,7 @@ fn a_failed_generation_or_destruction_says_what_is_known() {
     on_faulty("repair::a_failed_generation_or_destruction_says_what_is_known", |bench| {
         let tokens = bench.tokens();
         let token = admit(&tokens, "one", PIN).unwrap();
-        let pair = make(&token, KeyKind::Ec(Curve::P256)).unwrap();
+        let pair = make(&token, bench.kind()).unwrap();
         let outcome = |error| match error {
             Error::Unsettled { outcome, .. } => outcome,
             other => panic!("{other}"),
@@ -197,10 +196,10 @@ fn a_failed_generation_or_destruction_says_what_is_known() {
             bench.play(&format!("[[fault]]\nfunction = {function:?}\nrv = \"CKR_DEVICE_REMOVED\"\n{more}\n"));
         };
         fault("C_GenerateKeyPair", "");
-        let error = make(&token, KeyKind::Ec(Curve::P256)).unwrap_err();
+        let error = make(&token, bench.kind()).unwrap_err();
         assert_eq!(outcome(error), "the key pair was not made");
         fault("C_GenerateKeyPair", "after = true");
-        let error = make(&token, KeyKind::Ec(Curve::P256)).unwrap_err();
+        let error = make(&token, bench.kind()).unwrap_err();
         assert_eq!(outcome(error), "the key pair was removed again");
         assert_eq!(token.list(&Filter::default()).unwrap().len(), 2);
         fault("C_DestroyObject", "");
@@ -229,17 +228,17 @@ fn a_token_with_one_session_is_repaired_too() {
     on_faulty("repair::a_token_with_one_session_is_repaired_too", |bench| {
         let tokens = bench.tokens_with(1);
         let token = admit(&tokens, "one", PIN).unwrap();
-        let pair = make(&token, KeyKind::Ec(Curve::P256)).unwrap();
+        let pair = make(&token, bench.kind()).unwrap();
         for _ in 0..3 {
             bench.happen("close-sessions");
             thread::scope(|scope| {
                 for _ in 0..4 {
-                    scope.spawn(|| token.sign(&pair.private, &Mechanism::Ecdsa, &sha256(b"data")).unwrap());
+                    scope.spawn(|| token.sign(&pair.private, &bench.mechanism(), &sha256(b"data")).unwrap());
                 }
             });
         }
         bench.happen("logout");
-        token.sign(&pair.private, &Mechanism::Ecdsa, &sha256(b"data")).unwrap();
+        token.sign(&pair.private, &bench.mechanism(), &sha256(b"data")).unwrap();
     });
 }
 
@@ -249,8 +248,8 @@ fn a_call_that_hangs_costs_its_client_and_its_session_and_nobody_else() {
         let settings = Settings { call_timeout: Duration::from_secs(1), ..Settings::new(bench.module.clone()) };
         let tokens = Tokens::new(Module::load(&settings.lib_path).unwrap(), &settings);
         let token = admit(&tokens, "one", PIN).unwrap();
-        let pair = make(&token, KeyKind::Ec(Curve::P256)).unwrap();
-        let sign = || token.sign(&pair.private, &Mechanism::Ecdsa, &sha256(b"data"));
+        let pair = make(&token, bench.kind()).unwrap();
+        let sign = || token.sign(&pair.private, &bench.mechanism(), &sha256(b"data"));
         bench.play("[[fault]]\nfunction = \"C_SignInit\"\nhang = true\nnext = 1\n");
         let rescued = Arc::new(AtomicUsize::new(0));
         thread::scope(|scope| {
@@ -293,12 +292,12 @@ fn a_token_that_allows_one_session_serves_many() {
             bench.play(&format!("[token]\n{says}\n"));
             let tokens = bench.tokens();
             let token = admit(&tokens, "one", PIN).unwrap();
-            let pair = make(&token, KeyKind::Ec(Curve::P256)).unwrap();
+            let pair = make(&token, bench.kind()).unwrap();
             thread::scope(|scope| {
                 for _ in 0..8 {
                     scope.spawn(|| {
                         for _ in 0..20 {
-                            token.sign(&pair.private, &Mechanism::Ecdsa, &sha256(b"data")).unwrap();
+                            token.sign(&pair.private, &bench.mechanism(), &sha256(b"data")).unwrap();
                         }
                     });
                 }

@@ -4,7 +4,7 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 
-use cascade_hsm_bridge::pkcs11::{Class, Curve, Error, Filter, KeyKind, Refusal};
+use cascade_hsm_bridge::pkcs11::{Class, Error, Filter, KeyKind, Refusal};
 use cryptoki::error::RvError;
 use cryptoki::mechanism::Mechanism;
 
@@ -14,15 +14,15 @@ use crate::bench::{PIN, admit, make, on_spy, on_token, sha256};
 fn a_warm_signature_is_made_with_nothing_but_sign_calls() {
     on_spy("sessions::a_warm_signature_is_made_with_nothing_but_sign_calls", |bench| {
         let tokens = bench.tokens();
-        let token = admit(&tokens, &bench.one, PIN).unwrap();
-        let pair = make(&token, KeyKind::Ec(Curve::P256)).unwrap();
+        let token = admit(&tokens, "one", PIN).unwrap();
+        let pair = make(&token, bench.kind()).unwrap();
         let hash = sha256(b"data");
-        token.sign(&pair.private, &Mechanism::Ecdsa, &hash).unwrap();
+        token.sign(&pair.private, &bench.mechanism(), &hash).unwrap();
         bench.calls();
         let key = token.key(Class::PrivateKey, &pair.private.id).unwrap();
-        let signature = token.sign(&key, &Mechanism::Ecdsa, &hash).unwrap();
+        let signature = token.sign(&key, &bench.mechanism(), &hash).unwrap();
         assert_eq!(bench.calls(), ["C_SignInit", "C_Sign"]);
-        assert!(token.verify(&pair.public, &Mechanism::Ecdsa, &hash, &signature).unwrap());
+        assert!(token.verify(&pair.public, &bench.mechanism(), &hash, &signature).unwrap());
         assert_eq!(bench.calls(), ["C_VerifyInit", "C_Verify"]);
     });
 }
@@ -31,15 +31,15 @@ fn a_warm_signature_is_made_with_nothing_but_sign_calls() {
 fn eight_threads_share_two_sessions() {
     on_spy("sessions::eight_threads_share_two_sessions", |bench| {
         let tokens = bench.tokens_with(2);
-        let token = admit(&tokens, &bench.one, PIN).unwrap();
-        let pair = make(&token, KeyKind::Ec(Curve::P256)).unwrap();
+        let token = admit(&tokens, "one", PIN).unwrap();
+        let pair = make(&token, bench.kind()).unwrap();
         let hash = sha256(b"data");
         thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
                     for _ in 0..25 {
-                        let signed = token.sign(&pair.private, &Mechanism::Ecdsa, &hash).unwrap();
-                        assert!(token.verify(&pair.public, &Mechanism::Ecdsa, &hash, &signed).unwrap());
+                        let signed = token.sign(&pair.private, &bench.mechanism(), &hash).unwrap();
+                        assert!(token.verify(&pair.public, &bench.mechanism(), &hash, &signed).unwrap());
                     }
                 });
             }
@@ -59,15 +59,15 @@ fn eight_threads_share_two_sessions() {
 fn threads_that_make_and_destroy_keys_do_not_disturb_those_that_sign() {
     on_token("sessions::threads_that_make_and_destroy_keys_do_not_disturb_those_that_sign", |bench| {
         let tokens = bench.tokens();
-        let token = admit(&tokens, &bench.one, PIN).unwrap();
-        let pair = make(&token, KeyKind::Ec(Curve::P256)).unwrap();
+        let token = admit(&tokens, "one", PIN).unwrap();
+        let pair = make(&token, bench.kind()).unwrap();
         let hash = sha256(b"data");
         thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..15 {
-                        let made = make(&token, KeyKind::Ec(Curve::P256)).unwrap();
-                        token.sign(&made.private, &Mechanism::Ecdsa, &hash).unwrap();
+                        let made = make(&token, bench.kind()).unwrap();
+                        token.sign(&made.private, &bench.mechanism(), &hash).unwrap();
                         token.rename(Class::PublicKey, &made.public.id, "new").unwrap();
                         token.destroy(Class::PrivateKey, &made.private.id).unwrap();
                         token.destroy(Class::PublicKey, &made.public.id).unwrap();
@@ -75,7 +75,7 @@ fn threads_that_make_and_destroy_keys_do_not_disturb_those_that_sign() {
                 });
                 scope.spawn(|| {
                     for _ in 0..100 {
-                        token.sign(&pair.private, &Mechanism::Ecdsa, &hash).unwrap();
+                        token.sign(&pair.private, &bench.mechanism(), &hash).unwrap();
                     }
                 });
             }
@@ -88,7 +88,7 @@ fn threads_that_make_and_destroy_keys_do_not_disturb_those_that_sign() {
 fn a_failed_operation_costs_its_session_and_nothing_else() {
     on_spy("sessions::a_failed_operation_costs_its_session_and_nothing_else", |bench| {
         let tokens = bench.tokens();
-        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        let token = admit(&tokens, "one", PIN).unwrap();
         let pair = make(&token, KeyKind::Rsa { bits: 2048 }).unwrap();
         token.sign(&pair.private, &Mechanism::RsaPkcs, b"data").unwrap();
         bench.calls();
@@ -108,7 +108,7 @@ fn a_failed_operation_costs_its_session_and_nothing_else() {
 fn gives_random_of_any_length() {
     on_token("sessions::gives_random_of_any_length", |bench| {
         let tokens = bench.tokens();
-        let token = admit(&tokens, &bench.one, PIN).unwrap();
+        let token = admit(&tokens, "one", PIN).unwrap();
         for len in [0, 1, 32, 1024, 1025, 5000] {
             assert_eq!(token.random(len).unwrap().len(), len);
         }
@@ -120,27 +120,27 @@ fn gives_random_of_any_length() {
 fn after_the_end_everything_is_refused() {
     on_token("sessions::after_the_end_everything_is_refused", |bench| {
         let tokens = bench.tokens();
-        let token = admit(&tokens, &bench.one, PIN).unwrap();
-        let pair = make(&token, KeyKind::Ec(Curve::P256)).unwrap();
+        let token = admit(&tokens, "one", PIN).unwrap();
+        let pair = make(&token, bench.kind()).unwrap();
         tokens.finalize();
         tokens.finalize();
         let closed = || Some(Error::Closed);
-        assert_eq!(admit(&tokens, &bench.one, PIN).err(), Some(Refusal::Unavailable(Error::Closed)));
-        assert_eq!(admit(&tokens, &bench.two, "wrong").err(), Some(Refusal::Unavailable(Error::Closed)));
+        assert_eq!(admit(&tokens, "one", PIN).err(), Some(Refusal::Unavailable(Error::Closed)));
+        assert_eq!(admit(&tokens, "two", "wrong").err(), Some(Refusal::Unavailable(Error::Closed)));
         assert_eq!(tokens.present().err(), closed());
         assert_eq!(token.key(Class::PrivateKey, &pair.private.id).err(), closed());
         assert_eq!(token.label(Class::PrivateKey, &pair.private.id).err(), closed());
         assert_eq!(token.rename(Class::PrivateKey, &pair.private.id, "x").err(), closed());
         assert_eq!(token.list(&Filter::default()).err(), closed());
-        assert_eq!(make(&token, KeyKind::Ec(Curve::P256)).err(), closed());
+        assert_eq!(make(&token, bench.kind()).err(), closed());
         assert_eq!(token.destroy(Class::PrivateKey, &pair.private.id).err(), closed());
-        assert_eq!(token.sign(&pair.private, &Mechanism::Ecdsa, &[1; 32]).err(), closed());
-        assert_eq!(token.verify(&pair.public, &Mechanism::Ecdsa, &[1; 32], &[1; 64]).err(), closed());
+        assert_eq!(token.sign(&pair.private, &bench.mechanism(), &[1; 32]).err(), closed());
+        assert_eq!(token.verify(&pair.public, &bench.mechanism(), &[1; 32], &[1; 64]).err(), closed());
         assert_eq!(token.random(8).err(), closed());
         // It may begin again.
         drop((token, tokens));
         let tokens = bench.tokens();
-        assert!(admit(&tokens, &bench.one, PIN).unwrap().key(Class::PrivateKey, &pair.private.id).is_ok());
+        assert!(admit(&tokens, "one", PIN).unwrap().key(Class::PrivateKey, &pair.private.id).is_ok());
     });
 }
 
@@ -148,15 +148,15 @@ fn after_the_end_everything_is_refused() {
 fn the_end_waits_for_those_who_are_signing() {
     on_token("sessions::the_end_waits_for_those_who_are_signing", |bench| {
         let tokens = bench.tokens();
-        let token = admit(&tokens, &bench.one, PIN).unwrap();
-        let pair = make(&token, KeyKind::Ec(Curve::P256)).unwrap();
+        let token = admit(&tokens, "one", PIN).unwrap();
+        let pair = make(&token, bench.kind()).unwrap();
         let started = Barrier::new(5);
         thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
                     started.wait();
                     let end = loop {
-                        if let Err(error) = token.sign(&pair.private, &Mechanism::Ecdsa, &[1; 32]) {
+                        if let Err(error) = token.sign(&pair.private, &bench.mechanism(), &[1; 32]) {
                             break error;
                         }
                     };

@@ -1,11 +1,12 @@
 //! A server on a port of its own with a service that the test writes, and TLS clients for it.
 
-use std::fs;
+#[path = "../support/scratch.rs"]
+#[allow(dead_code)] // it offers more than is used here
+mod scratch;
+
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,33 +18,12 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
+pub use scratch::Scratch;
+
 /// How long anything that is to happen may take before a test fails.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 pub type Client = StreamOwned<ClientConnection, TcpStream>;
-
-/// A directory that goes away with the test.
-pub struct Dir(PathBuf);
-
-impl Dir {
-    pub fn new() -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("cascade-hsm-bridge-server-{}-{number}", std::process::id()));
-        fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Dir {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 /// Answers by a function from request to response; refuses with the frame error in words.
 pub struct Answering<F>(pub F);
@@ -107,7 +87,7 @@ pub struct Bench {
     pub running: Running,
     pub address: SocketAddr,
     pub tls: Tls,
-    _dir: Dir,
+    _directory: Scratch,
 }
 
 impl Bench {
@@ -119,13 +99,18 @@ impl Bench {
         let mut settings = Settings { addr: "127.0.0.1:0".parse().unwrap(), ..Settings::default() };
         adjust(&mut settings);
         let server = Server::bind(&settings).unwrap();
-        let dir = Dir::new();
-        let tls =
-            tls::Settings { identity: None, min_version, names: vec![], clients: None, state_dir: dir.path().into() };
+        let directory = Scratch::new("server");
+        let tls = tls::Settings {
+            identity: None,
+            min_version,
+            names: vec![],
+            clients: None,
+            state_dir: directory.path().into(),
+        };
         let tls = tls::load(&tls, &server.local_addrs()).unwrap();
         let address = server.local_addrs()[0];
         let running = server.run(Arc::clone(&tls.config), service).unwrap();
-        Self { running, address, tls, _dir: dir }
+        Self { running, address, tls, _directory: directory }
     }
 
     /// A client that trusts the server's certificate and nothing else.

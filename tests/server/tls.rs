@@ -72,7 +72,7 @@ fn openssl_accepts_the_self_signed_certificate() {
 
 #[test]
 fn makes_a_certificate_once_and_keeps_it() {
-    let dir = Dir::new();
+    let dir = Scratch::new("tls");
     let state_dir = dir.path().join("not/there/yet");
     let settings = in_dir(&state_dir);
     assert_eq!(check(&settings, LISTENING).unwrap(), None);
@@ -89,7 +89,7 @@ fn makes_a_certificate_once_and_keeps_it() {
 
 #[test]
 fn finishes_what_a_crash_left_half_done() {
-    let dir = Dir::new();
+    let dir = Scratch::new("tls");
     let first = load(&in_dir(dir.path()), LISTENING).unwrap().certificate;
     let key = fs::read(dir.path().join("server.key")).unwrap();
     fs::remove_file(dir.path().join("server.crt")).unwrap();
@@ -101,7 +101,7 @@ fn finishes_what_a_crash_left_half_done() {
 
 #[test]
 fn all_who_start_at_once_end_up_with_one_certificate() {
-    let dir = Dir::new();
+    let dir = Scratch::new("tls");
     let fingerprints: Vec<String> = thread::scope(|scope| {
         let starts: Vec<_> =
             (0..8).map(|_| scope.spawn(|| load(&in_dir(dir.path()), LISTENING).unwrap().certificate)).collect();
@@ -114,7 +114,7 @@ fn all_who_start_at_once_end_up_with_one_certificate() {
 
 #[test]
 fn serves_with_a_certificate_in_memory_where_none_can_be_kept() {
-    let dir = Dir::new();
+    let dir = Scratch::new("tls");
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();
     let certificates: Vec<_> =
@@ -125,7 +125,7 @@ fn serves_with_a_certificate_in_memory_where_none_can_be_kept() {
 
 #[test]
 fn does_not_replace_a_certificate_whose_key_is_lost_or_another() {
-    let dir = Dir::new();
+    let dir = Scratch::new("tls");
     load(&in_dir(dir.path()), LISTENING).unwrap();
     let (_, other_key) = pem_files(dir.path(), "other");
     fs::copy(&other_key, dir.path().join("server.key")).unwrap();
@@ -143,7 +143,7 @@ fn does_not_replace_a_certificate_whose_key_is_lost_or_another() {
 
 #[test]
 fn serves_with_every_usual_kind_of_key_and_pem() {
-    let dir = Dir::new();
+    let dir = Scratch::new("tls");
     for (number, kind) in [
         &["ec", "-pkeyopt", "ec_paramgen_curve:P-256"][..],
         &["ec", "-pkeyopt", "ec_paramgen_curve:P-384"],
@@ -169,7 +169,7 @@ fn serves_with_every_usual_kind_of_key_and_pem() {
 
 #[test]
 fn shows_the_configured_certificate_with_its_issuers() {
-    let dir = Dir::new();
+    let dir = Scratch::new("tls");
     let (cert_path, key_path) = pem_files(dir.path(), "own");
     let (issuer_path, _) = pem_files(dir.path(), "issuer");
     let mut file = fs::OpenOptions::new().append(true).open(&cert_path).unwrap();
@@ -190,7 +190,7 @@ fn shows_the_configured_certificate_with_its_issuers() {
 
 #[test]
 fn says_what_is_wrong_with_the_files() {
-    let dir = Dir::new();
+    let dir = Scratch::new("tls");
     let (cert, key) = pem_files(dir.path(), "good");
     let (_, other_key) = pem_files(dir.path(), "other");
     let missing = dir.path().join("missing.pem");

@@ -177,8 +177,8 @@ impl Hsm {
         Place { environment, services }
     }
 
-    /// Makes the token with that number, counted from 0, and tells the name that it goes by. `tool` gives a command that sees the tokens.
-    pub fn add(self, number: u32, label: &str, pin: &str, tool: impl Fn(&str) -> Command) -> String {
+    /// Makes the token with that number, counted from 0. `tool` gives a command that sees the tokens.
+    pub fn add(self, number: u32, label: &str, pin: &str, tool: impl Fn(&str) -> Command) {
         match self {
             Hsm::SoftHsm2 | Hsm::Spy | Hsm::P11Kit => {
                 let mut command = tool("softhsm2-util");
@@ -194,24 +194,20 @@ impl Hsm {
             }
             Hsm::Kryoptic | Hsm::OpenCryptoki => {
                 let slot = self.slot(number).to_string();
-                // The binding cannot read what an openCryptoki token says of itself, so it is found by its slot's number only.
-                let label = if self == Hsm::OpenCryptoki { slot.clone() } else { label.to_string() };
                 let pkcs11_tool = |arguments: &[&str]| {
                     let mut command = tool("pkcs11-tool");
                     command.arg("--module").arg(self.library()).args(["--slot", &slot]).args(arguments);
                     run(&mut command);
                 };
                 let first = if self == Hsm::OpenCryptoki { FIRST_SO_PIN } else { SO_PIN };
-                pkcs11_tool(&["--init-token", "--label", &label, "--so-pin", first]);
+                pkcs11_tool(&["--init-token", "--label", label, "--so-pin", first]);
                 let officer = ["--login", "--login-type", "so", "--so-pin"];
                 if first != SO_PIN {
                     pkcs11_tool(&[&officer[..], &[first, "--change-pin", "--new-pin", SO_PIN]].concat());
                 }
                 pkcs11_tool(&[&officer[..], &[SO_PIN, "--init-pin", "--pin", pin]].concat());
-                return label;
             }
         }
-        label.to_string()
     }
 
     /// The slots of modules that are told which they have. Odd numbers, as they may be searched for.

@@ -137,6 +137,16 @@ impl Token {
         self.offers_bits(mechanism, bits)
     }
 
+    /// The kind of [`KeySpec::any`] in pkcs11-tool's spelling.
+    pub fn any_kind(&self) -> &'static str {
+        if KeySpec::any(self).algorithm == algorithm::RSA { "rsa:2048" } else { "EC:prime256v1" }
+    }
+
+    /// What a signature by [`KeySpec::any`] is asked for with.
+    pub fn sign_parameters(&self) -> Node {
+        KeySpec::any(self).parameters()
+    }
+
     /// Whether it does not, which then is why the test is left out.
     pub fn cannot_make(&self, spec: &KeySpec) -> bool {
         let (mechanism, bits) = spec.mechanism();

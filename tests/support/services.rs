@@ -15,12 +15,13 @@ pub struct Services {
 }
 
 /// Around a script, which leaves the ids of what it has started in `ended`, and awaits what they make. It talks to the test on descriptor 3,
-/// so that what it starts can be silenced as a whole.
+/// so that what it starts can be silenced as a whole. What is left behind is in the test's directory, and pkcsslotd does not always end when it
+/// is asked to: so they are killed.
 const BEGIN: &str = "\
 set -eu
 exec 3>&1 1>services.log 2>&1
 ended=
-trap 'kill $ended; wait' EXIT
+trap 'kill -KILL $ended; wait' EXIT
 await() { for turn in $(seq 1000); do \"$@\" && return; sleep 0.03; done; echo \"not within 30 seconds: $*\"; return 1; }
 ";
 const END: &str = "\necho ready >&3\nread -r line || true\n";

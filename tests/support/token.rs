@@ -20,7 +20,6 @@ const INHERITED: &str = "CASCADE_HSM_BRIDGE_TEST_TOKEN";
 
 /// A token store, and the first token in it.
 pub struct Token {
-    /// The name that it goes by.
     pub label: String,
     pub pin: String,
     hsm: Hsm,
@@ -33,8 +32,8 @@ pub struct Token {
 
 impl Token {
     pub fn create() -> Token {
-        let mut token = Token::empty();
-        token.label = token.add(LABEL, PIN);
+        let token = Token::empty();
+        token.add(LABEL, PIN);
         token
     }
 
@@ -54,7 +53,7 @@ impl Token {
 
     fn of(hsm: Hsm, store: Scratch) -> Token {
         Token {
-            label: String::new(),
+            label: LABEL.to_string(),
             pin: PIN.to_string(),
             hsm,
             environment: Vec::new(),
@@ -64,8 +63,8 @@ impl Token {
         }
     }
 
-    /// Makes one more token in the same store, so that the module shows several, and tells the name that it goes by.
-    pub fn add(&self, label: &str, pin: &str) -> String {
+    /// Makes one more token in the same store, so that the module shows several.
+    pub fn add(&self, label: &str, pin: &str) {
         // Counted in a file, as a process that the test starts may make some, too.
         let file = self.store.path().join("made");
         let made = fs::read(&file).unwrap_or_default();
@@ -100,8 +99,19 @@ impl Token {
 
     /// Runs pkcs11-tool, logged in to the token, and returns what it printed.
     pub fn pkcs11_tool(&self, arguments: &[&str]) -> String {
+        run(self.logged_in().args(arguments))
+    }
+
+    /// The same for what not every module does: nothing where it is refused.
+    pub fn try_pkcs11_tool(&self, arguments: &[&str]) -> Option<String> {
+        let output = self.logged_in().args(arguments).output().expect("pkcs11-tool runs (make deps)");
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    fn logged_in(&self) -> Command {
         let mut command = self.tool();
-        run(command.args(["--token-label", &self.label, "--login", "--pin", &self.pin]).args(arguments))
+        command.args(["--token-label", &self.label, "--login", "--pin", &self.pin]);
+        command
     }
 
     fn tool(&self) -> Command {
@@ -134,6 +144,19 @@ impl Token {
         found.retain(|object| object.starts_with(&format!("{class} Object;")) && format!("{object}\n").contains(&line));
         assert_eq!(found.len(), 1, "{class} {label:?} in {:#?}", self.objects());
         found.remove(0)
+    }
+
+    /// Holds that an object of the listing is for this use, and for no other; but tpm2-pkcs11 takes no use that is set to false, and adds its own.
+    pub fn is_for(&self, object: &str, usage: &str) {
+        let uses = object.lines().find_map(|line| line.trim().strip_prefix("Usage:")).expect("its uses").trim();
+        let others = uses.split(", ").filter(|other| *other != usage).count();
+        let is_there = uses.split(", ").any(|other| other == usage);
+        assert!(is_there && (others == 0 || self.hsm == Hsm::Tpm2), "not for {usage} alone:\n{object}");
+    }
+
+    /// Whether it says that it takes one wrong PIN more, and then none.
+    pub fn is_at_its_last_try(&self) -> bool {
+        self.listed().contains("final user PIN try")
     }
 
     pub fn serial(&self) -> String {
