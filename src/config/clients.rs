@@ -43,10 +43,13 @@ fn client(written: Client, has_certificates: bool, others: &Settings) -> Result<
     let source = source(password_file, credential, "password-file")?;
     let proof = match (username, source, subject, san, fingerprint) {
         (Some(username), Some(source), None, None, None) if !username.is_empty() => Proof::Password(username, source),
+        // Certificates with nothing but alternative names have an empty one, all of them.
+        (None, None, Some(subject), None, None) if subject.is_empty() => return Err("subject is empty".to_owned()),
         (None, None, Some(subject), None, None) => Proof::Subject(subject),
         (None, None, None, Some(san), None) => {
-            if !["DNS:", "URI:", "email:"].iter().any(|kind| san.starts_with(kind)) {
-                return Err(format!("san: {} does not begin with DNS:, URI: or email:", quoted(&san)));
+            let name = ["DNS:", "URI:", "email:"].iter().find_map(|kind| san.strip_prefix(kind));
+            if name.is_none_or(str::is_empty) {
+                return Err(format!("san: {} is not a name behind DNS:, URI: or email:", quoted(&san)));
             }
             Proof::San(san)
         }

@@ -32,6 +32,8 @@ fn means_the_defaults_where_nothing_is_said() {
     assert_eq!(config.server.max_unauthenticated_request_size, 1 << 16);
     assert_eq!(config.server.unauthenticated_timeout, Duration::from_secs(30));
     assert_eq!((config.bridge.max_batch_items, config.bridge.max_response_size), (1000, 1 << 20));
+    assert_eq!(config.bridge.failed_logins, FailedLogins::default());
+    assert_eq!((config.pkcs11.max_pin_tries, config.pkcs11.max_changed_pin_tries), (10, 2));
     assert_eq!(config.server.handshake_timeout, Duration::from_secs(10));
     assert_eq!(config.server.request_timeout, Duration::from_secs(30));
     assert_eq!(config.server.write_timeout, Duration::from_secs(30));
@@ -362,4 +364,32 @@ fn a_pin_in_a_file_that_others_may_use_is_refused() {
     std::fs::remove_file(&path).unwrap();
     assert_eq!(found[0], ["file: everyone on this machine may use it (mode 644), but a PIN stands in it"]);
     assert!(found[1].is_empty() && found[2].is_empty());
+}
+
+#[test]
+fn a_client_is_known_by_something_that_others_do_not_have() {
+    let table = |how: &str| {
+        format!(
+            "[server.tls]\nclient-auth = \"required\"\nclient-ca = \"/etc/ca.pem\"\n\
+             [[token]]\nname = \"one\"\npin-file = \"/etc/pin\"\n[[client]]\ntoken = \"one\"\n{how}\n"
+        )
+    };
+    for how in
+        ["subject = \"CN=signer\"", "san = \"DNS:signer.example\"", "username = \"s\"\npassword-file = \"/etc/s\""]
+    {
+        assert_eq!(problems(&table(how)), Vec::<String>::new(), "{how}");
+    }
+    for (how, why) in [
+        ("subject = \"\"", "subject is empty"),
+        ("san = \"DNS:\"", "is not a name behind"),
+        ("san = \"IP:192.0.2.1\"", "is not a name behind"),
+        ("username = \"\"\npassword-file = \"/etc/s\"", "has to have one of"),
+        ("username = \"s\"", "has to have one of"),
+        ("", "has to have one of"),
+        ("subject = \"CN=a\"\nsan = \"DNS:a\"", "has to have one of"),
+        ("fingerprint = \"00\"", "64 hexadecimal digits"),
+    ] {
+        let problems = problems(&table(how));
+        assert!(problems.len() == 1 && problems[0].contains(why), "{how}: {problems:?}");
+    }
 }
