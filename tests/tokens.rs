@@ -16,7 +16,7 @@ use support::message::Item;
 use support::openssl::Scheme;
 use support::scratch::Scratch;
 use support::tags::{operation, reason};
-use support::{Bridge, Client, Faulty, KeySpec, Token};
+use support::{Bridge, Client, Faulty, KeySpec, Token, until};
 
 const PASSWORD: &str = "password-6018-of-the-signer";
 const SHA_256: Scheme = Scheme::Digest("-sha256");
@@ -126,7 +126,7 @@ fn what_the_module_prints_is_logged_apart() {
 }
 
 /// The bridge itself, without waiting for it to serve; its log goes to a file.
-fn start(token: &Token, faulty: &Faulty, directory: &Scratch) -> (std::process::Output, String) {
+fn start(token: &Token, faulty: &Faulty, directory: &Scratch, arguments: &[&str]) -> (std::process::Output, String) {
     let log = directory.path().join("log");
     let text = format!(
         "version = \"v1\"\n[pkcs11]\nlib-path = {:?}\n[server]\naddr = \"127.0.0.1:0\"\n[daemon]\nlog-level = \"error\"\nlog-target = {{ type = \"file\", path = {log:?} }}\n",
@@ -134,7 +134,12 @@ fn start(token: &Token, faulty: &Faulty, directory: &Scratch) -> (std::process::
     );
     let config = directory.file("config.toml", text);
     let mut command: Command = token.command(support::program());
-    command.arg("--config").arg(config).envs(faulty.options().environment).env("STATE_DIRECTORY", directory.path());
+    command
+        .args(arguments)
+        .arg("--config")
+        .arg(config)
+        .envs(faulty.options().environment)
+        .env("STATE_DIRECTORY", directory.path());
     let output = command.stdin(Stdio::null()).output().unwrap();
     (output, fs::read_to_string(log).unwrap())
 }
@@ -144,7 +149,7 @@ fn the_last_words_of_a_module_that_ends_the_process_are_logged() {
     let (token, faulty, directory) = (Token::create(), Faulty::new(), Scratch::new("tokens"));
     // It says what is wrong with this, and aborts.
     faulty.play("[[fault]]\nfunctions = \"C_NoSuch\"\n");
-    let (output, log) = start(&token, &faulty, &directory);
+    let (output, log) = start(&token, &faulty, &directory, &[]);
     assert_eq!(output.status.signal(), Some(6), "{output:?}");
     assert!(log.contains("WARN  module-stderr: faulty-module: "), "{log}");
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -154,11 +159,25 @@ fn the_last_words_of_a_module_that_ends_the_process_are_logged() {
 fn a_module_that_does_not_start_says_why_in_the_log() {
     let (token, faulty, directory) = (Token::create(), Faulty::new(), Scratch::new("tokens"));
     faulty.play("[module]\nstderr = \"vendor: no licence\"\nabsent = [\"C_Sign\"]\n");
-    let (output, log) = start(&token, &faulty, &directory);
+    let (output, log) = start(&token, &faulty, &directory, &[]);
     assert!(!output.status.success());
     assert!(log.contains("lacks C_Sign"), "{log}");
     // What goes to who started it is the bridge's own word.
     assert!(String::from_utf8_lossy(&output.stderr).contains("lacks C_Sign"));
+}
+
+#[test]
+fn the_module_is_loaded_by_the_process_that_stays_and_by_no_other() {
+    let (token, faulty, directory) = (Token::create(), Faulty::new(), Scratch::new("tokens"));
+    let (output, log) = start(&token, &faulty, &directory, &["--daemonize"]);
+    assert!(output.status.success(), "{log}");
+    let loaded = faulty.processes();
+    assert_eq!(loaded.len(), 1, "{loaded:?}");
+    let environment = fs::read(format!("/proc/{}/environ", loaded[0])).unwrap();
+    assert!(String::from_utf8_lossy(&environment).contains(directory.path().to_str().unwrap()));
+    assert!(Command::new("kill").arg(loaded[0].to_string()).status().unwrap().success());
+    until("it ends", || fs::metadata(format!("/proc/{}/exe", loaded[0])).is_err());
+    assert_eq!((faulty.count("C_Initialize"), faulty.count("C_Finalize")), (1, 1));
 }
 
 #[test]

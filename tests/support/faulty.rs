@@ -58,6 +58,14 @@ impl Faulty {
         self.play(&format!("[events]\nnumber = {number}\ndo = \"{event}\"\n"));
     }
 
+    /// The processes that have loaded it.
+    pub fn processes(&self) -> Vec<u32> {
+        let files =
+            fs::read_dir(self.directory.path()).expect("the directory").map(|entry| entry.expect("a file").path());
+        let counts = files.filter(|path| path.file_stem().is_some_and(|stem| stem == "counts"));
+        counts.filter_map(|path| path.extension()?.to_str()?.parse().ok()).collect()
+    }
+
     /// What it has counted of `what` in all processes: calls of a function, or `calls-hanging`, `sessions` and the like.
     pub fn count(&self, what: &str) -> u64 {
         let files =
