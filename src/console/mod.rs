@@ -258,15 +258,18 @@ mod tests {
         assert_eq!(choose(&tokens, None).as_deref(), Ok("one"));
         assert_eq!(choose(&tokens, Some("7")).as_deref(), Ok("7"));
         assert_eq!(choose(&tokens, Some("two")), Err(Unclear::Missing("two".into())));
-        assert_eq!(choose(&tokens, Some("same")), Err(Unclear::Ambiguous("same".into())));
+        assert_eq!(choose(&tokens, Some("same")).as_deref(), Ok("same"));
         assert_eq!(choose(&tokens[..1], None), Err(Unclear::None));
-        assert_eq!(choose(&[token(1, "a", true), token(2, "b", true)], None), Err(Unclear::Several));
+        let two = [token(1, "a", true), token(2, "b", true)];
+        assert_eq!(choose(&two, None), Err(Unclear::Several));
+        assert_eq!(choose(&two, Some("same")), Err(Unclear::Ambiguous("same".into())));
     }
 
     #[test]
     fn names_a_token_so_that_no_other_is_meant() {
+        // One that is not initialised does not compete for a name.
         let tokens = [token(7, "twin", false), token(8, "twin", true)];
-        assert_eq!(choose(&tokens, None).as_deref(), Ok("8"));
+        assert_eq!(choose(&tokens, None).as_deref(), Ok("twin"));
         // To a slot that shows no token, only the module can say what it holds.
         assert_eq!(choose(&tokens, Some("0x9")).as_deref(), Ok("0x9"));
     }
