@@ -22,11 +22,11 @@ INTEROP = $(CARGO) run -q --locked --manifest-path tests/interop/Cargo.toml --
 # Where `make run` listens.
 ADDR ?= 127.0.0.1:5696
 
-# Tools, or files where what is needed is a library, each with the Debian packages that bring it: for a run and for the tests; to build
-# the module kryoptic, on which the tests are run as well; and for the other modules of `make interop`.
-NEEDED = softhsm2-util:softhsm2 pkcs11-tool:opensc openssl:openssl mandoc:mandoc cc:gcc+libc6-dev \
-	python3:python3 script:bsdutils valgrind:valgrind
-KRYOPTIC_NEEDED = pkg-config:pkg-config /usr/include/openssl/ssl.h:libssl-dev /usr/include/sqlite3.h:libsqlite3-dev \
+# Tools, or files where what is needed is a library, each with the Debian packages that bring it: to build and run the program; for the
+# tests, and to build the module kryoptic, on which they are run as well; and for the other modules of `make interop`.
+NEEDED = softhsm2-util:softhsm2 pkcs11-tool:opensc openssl:openssl cc:gcc+libc6-dev
+CHECK_NEEDED = mandoc:mandoc python3:python3 script:bsdutils valgrind:valgrind /usr/sbin/haproxy:haproxy \
+	pkg-config:pkg-config /usr/include/openssl/ssl.h:libssl-dev /usr/include/sqlite3.h:libsqlite3-dev \
 	/usr/lib*/llvm*/lib/libclang*.so*:libclang-dev
 INTEROP_NEEDED = p11-kit:p11-kit /usr/lib/*/pkcs11/p11-kit-client.so:p11-kit-modules pkcsslotd:opencryptoki unshare:util-linux swtpm:swtpm \
 	dbus-daemon:dbus-daemon tpm2-abrmd:tpm2-abrmd tpm2_getrandom:tpm2-tools tpm2_ptool:libtpm2-pkcs11-tools \
@@ -46,7 +46,7 @@ set -x; $$as_root apt-get update -q; \
 $$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$missing
 endef
 
-.PHONY: all run check test interop kryoptic lint deps kryoptic-deps interop-deps conformance smoke fuzz soak bench bench-growth bench-hostile \
+.PHONY: all run check test interop kryoptic lint deps check-deps interop-deps conformance smoke fuzz soak bench bench-growth bench-hostile \
 	bench-callgrind bench-check install uninstall clean help
 .NOTPARALLEL:
 
@@ -56,7 +56,7 @@ all:
 run: deps all
 	@bash conf/try.sh $(BINARY) $(ADDR)
 
-check: deps kryoptic-deps lint smoke bench-check test
+check: deps check-deps lint smoke bench-check test
 
 # On SoftHSM and on kryoptic. The program's own tests on SoftHSM come last, so that their result closes the output.
 test: kryoptic
@@ -66,7 +66,7 @@ test: kryoptic
 	$(CARGO) test --locked --no-fail-fast
 
 # The tests on the modules M, else on each that can be brought up here; of the tests, those whose names hold T.
-interop: deps kryoptic-deps interop-deps kryoptic
+interop: deps check-deps interop-deps kryoptic
 	$(INTEROP) $(if $(T),--only $(T)) $(M)
 
 kryoptic:
@@ -135,8 +135,8 @@ deps:
 		{ echo "$(CARGO) is version $$version: install Rust $(RUST) or later, see https://rustup.rs" >&2; exit 1; }
 	$(call install-missing,$(NEEDED))
 
-kryoptic-deps:
-	$(call install-missing,$(KRYOPTIC_NEEDED))
+check-deps:
+	$(call install-missing,$(CHECK_NEEDED))
 
 interop-deps:
 	$(call install-missing,$(INTEROP_NEEDED))
