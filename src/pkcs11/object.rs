@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 use std::num::NonZeroUsize;
+use std::thread;
+use std::time::Duration;
 
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectHandle};
 use cryptoki::session::Session;
@@ -25,17 +27,20 @@ pub(super) fn find(session: &Session, class: Class, id: &[u8]) -> Result<ObjectH
     }
 }
 
+/// The time that a busy HSM gets before it is asked for attributes again.
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// Reads attributes together, or one by one if the token refuses them together because of one. What it does not show is
 /// left out.
 pub(super) fn read(session: &Session, object: ObjectHandle, wanted: &[AttributeType]) -> Result<Vec<Attribute>, Error> {
-    let refusal = match session.get_attributes(object, wanted).map_err(Error::from) {
+    let refusal = match ask(session, object, wanted, PAUSE) {
         Ok(attributes) => return Ok(attributes),
         Err(error) if wanted.len() < 2 || error.is_stale_handle() || error.is_loss() => return Err(error),
         Err(error) => error,
     };
     let mut read = None;
     for attribute in wanted {
-        match session.get_attributes(object, &[*attribute]).map_err(Error::from) {
+        match ask(session, object, &[*attribute], Duration::ZERO) {
             Ok(found) => read.get_or_insert_with(Vec::new).extend(found),
             Err(error) if error.is_stale_handle() || error.is_loss() => return Err(error),
             Err(error) => log::debug!("{attribute} is left out: {error}"),
@@ -43,6 +48,24 @@ pub(super) fn read(session: &Session, object: ObjectHandle, wanted: &[AttributeT
     }
     // A token that shows nothing at all is failing, not reticent.
     read.ok_or(refusal)
+}
+
+/// Asks for attributes, and once more where the answer may be no more than a busy HSM's: AWS CloudHSM says DEVICE_ERROR then. An
+/// attribute that were missing for that would be taken for one that the token does not show.
+fn ask(
+    session: &Session,
+    object: ObjectHandle,
+    wanted: &[AttributeType],
+    pause: Duration,
+) -> Result<Vec<Attribute>, Error> {
+    let attempt = || session.get_attributes(object, wanted).map_err(Error::from);
+    match attempt() {
+        Err(error) if error.fault() == Fault::Module && !error.is_loss() => {
+            thread::sleep(pause);
+            attempt()
+        }
+        result => result,
+    }
 }
 
 /// Reads an attribute that a token may as well refuse to show.
