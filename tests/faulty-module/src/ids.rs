@@ -28,6 +28,11 @@ pub fn choose(call: &Call, class: Option<CK_OBJECT_CLASS>, halves: &mut [&mut Te
         }
         chosen.push((wanted.clone(), id));
     }
+    if let Some((last, others)) = halves.split_last_mut().filter(|_| objects.same_label) {
+        if let Some(label) = last.get(CKA_LABEL) {
+            others.iter_mut().for_each(|other| other.set(CKA_LABEL, label.to_vec()));
+        }
+    }
     let (_, id) = chosen.last()?;
     objects.unique_id.filter(|_| is_taken(call, id)).map(|rv| rv.0)
 }

@@ -31,6 +31,7 @@ pub struct Settings {
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Stage {
     configuration: String,
+    username: String,
     tokens: Vec<String>,
 }
 
@@ -156,6 +157,7 @@ pub struct Objects {
     pub destroy_pair: bool,
     pub destroy_private: bool,
     pub same_id: bool,
+    pub same_label: bool,
     pub id_when_none: Option<usize>,
     pub id_length: Option<usize>,
     pub label_is_id: bool,

@@ -301,6 +301,11 @@ fn settles_ids_and_labels_itself() {
         let (_, private) = halves(b"b", "key");
         let (public, private) = session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private).unwrap();
         assert_eq!((id(&session, public), id(&session, private)), (b"b".to_vec(), b"b".to_vec()));
+        stage.control("[objects]\nsame-label = true");
+        let (public, _) = halves(b"c", "one");
+        let (_, private) = halves(b"c", "other");
+        let (public, private) = session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private).unwrap();
+        assert_eq!((label(&session, public), label(&session, private)), (b"other".to_vec(), b"other".to_vec()));
     });
 }
 
