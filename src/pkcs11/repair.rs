@@ -74,6 +74,12 @@ impl Token {
                 }
             }
         }
+        if result.as_ref().is_err_and(|error| error.rv() == Some(RvError::SessionReadOnly)) {
+            // Sessions here are read/write: so YubiHSM says to who makes a key that nobody is logged in.
+            if let Err(error) = self.check_login(&seat.session) {
+                result = Err(error);
+            }
+        }
         let late = watch::answered();
         match &result {
             _ if late => lent.loan.discard(),
