@@ -12,23 +12,25 @@ use super::token::Token;
 
 pub struct Faulty {
     directory: Scratch,
-    /// The file that lies below what [`Faulty::play`] says.
-    profile: Option<PathBuf>,
+    /// The files that lie below what [`Faulty::play`] says.
+    below: Vec<PathBuf>,
 }
 
 impl Faulty {
     pub fn new() -> Faulty {
-        Faulty { directory: Scratch::new("faulty"), profile: None }
+        Faulty { directory: Scratch::new("faulty"), below: Vec::new() }
     }
 
-    /// One that behaves as a profile says.
-    pub fn with(profile: &Path) -> Faulty {
-        Faulty { profile: Some(profile.to_path_buf()), ..Faulty::new() }
+    /// One that behaves as a profile says, and as the test adds.
+    pub fn with(profile: &Path, more: &str) -> Faulty {
+        let faulty = Faulty::new();
+        let below = vec![profile.to_path_buf(), faulty.directory.file("more", more)];
+        Faulty { below, ..faulty }
     }
 
     pub fn options(&self) -> Options {
         let file = |name: &str| self.directory.path().join(name);
-        let control = env::join_paths(self.profile.clone().into_iter().chain([file("control")])).expect("two paths");
+        let control = env::join_paths(self.below.iter().chain([&file("control")])).expect("paths without colons");
         Options {
             module: Some(module()),
             environment: vec![

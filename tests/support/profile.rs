@@ -1,6 +1,7 @@
 //! The profiles of the faulty module: each plays one vendor's module, as far as it is known.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use toml::{Table, Value};
@@ -62,17 +63,21 @@ impl Profile {
         for label in self.texts("stage", "tokens") {
             token.add(label, &token.pin);
         }
-        let faulty = Faulty::with(&path(&self.name));
-        if self.value("token", "own-pin").is_some() {
-            faulty.play(&format!("[token]\nown-pin = {:?}\n", token.pin));
-        }
-        faulty
+        // The PIN that the module knows by itself is the token's.
+        let own_pin = self.value("token", "own-pin").map(|_| format!("[token]\nown-pin = {:?}\n", token.pin));
+        Faulty::with(&path(&self.name), &own_pin.unwrap_or_default())
+    }
+
+    /// Whether the bridge does not log in, but clients prove themselves to it.
+    pub fn needs_no_login(&self) -> bool {
+        self.value("stage", "username").is_some()
     }
 
     /// What the bridge has to be told of such a module, in its configuration and its environment.
     pub fn options(&self, faulty: &Faulty, token: &Token) -> Options {
         let mut options = faulty.options();
-        options.tables = self.text("stage", "configuration").unwrap_or_default().to_string();
+        let tables = self.text("stage", "configuration").unwrap_or_default();
+        options.tables = tables.replace("{password-file}", password(token).to_str().expect("UTF-8"));
         for name in self.texts("module", "needs-env") {
             options.environment.push((name.to_string().leak(), token.directory().to_path_buf()));
         }
@@ -81,6 +86,9 @@ impl Profile {
 
     /// The user name and the password by which a client names the token.
     pub fn login(&self, token: &Token) -> (String, String) {
+        if let Some(username) = self.text("stage", "username") {
+            return (username.to_string(), token.pin.clone());
+        }
         // A token whose description cannot be read has no label that could be told.
         let readable = self.text("token", "utc-time").is_none_or(|time| time.len() == 16);
         let label = if readable {
@@ -123,6 +131,14 @@ impl Profile {
         let listed = String::from_utf8_lossy(&output.stdout).into_owned();
         listed.lines().filter_map(|line| Some(line.strip_prefix("  ")?.split(',').next()?.to_string())).collect()
     }
+}
+
+/// A file for the bridge alone with the password of a client that knows no PIN.
+fn password(token: &Token) -> PathBuf {
+    let path = token.directory().join("password");
+    fs::write(&path, &token.pin).expect("a password");
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("rights of its own");
+    path
 }
 
 fn path(name: &str) -> PathBuf {
