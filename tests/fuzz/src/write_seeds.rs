@@ -57,8 +57,41 @@ fn configurations() -> Vec<(String, Vec<u8>)> {
     let others = keys.iter().filter(|key| !needed.contains(key.path));
     let mut files: Vec<_> = others.map(|key| (key.path.replace('.', "-"), format!("{needed}{}", line(key)))).collect();
     files.push(("all".into(), keys.iter().map(line).collect()));
+    files.push(("tokens".into(), format!("{needed}{TOKENS}")));
     files.into_iter().map(|(name, text)| (name, text.into_bytes())).collect()
 }
+
+/// What can be said of tokens and of the clients that use them.
+const TOKENS: &str = r#"
+[module.env]
+VENDOR_CONF = "/etc/vendor.conf"
+[[token]]
+name = "one"
+pin = "1234"
+serialize = true
+[[token]]
+match = { label = "t*", serial = "?", manufacturer = "*", model = "" }
+login = "none"
+max-sessions = 2
+id-length = 0
+label-max = 40
+label-characters = "plain"
+rename = false
+store-public-key = false
+data-objects = true
+template = "granted"
+ec-params = "name"
+omit-mechanisms = ["CKM_SHA256_RSA_PKCS"]
+[token.key-template.private]
+add = { CKA_MODIFIABLE = false, 0x80000001 = "0x0aff", CKA_START_DATE = "20260101", CKA_DERIVE = 1 }
+omit = ["CKA_UNWRAP", "272"]
+[token.key-template.ec.public]
+omit = ["CKA_WRAP"]
+[[client]]
+username = "signer"
+password-file = "/etc/signer"
+token = "two"
+"#;
 
 /// DNSKEY records, one of each algorithm, as signers write them.
 fn records() -> Vec<(String, Vec<u8>)> {
