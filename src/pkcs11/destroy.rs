@@ -5,10 +5,13 @@ use std::cell::Cell;
 
 use super::error::Error;
 use super::fault::Fault;
-use super::key::{Class, Hex};
+use super::key::{Class, Hex, KeyPair};
 use super::object;
 use super::token::Token;
 use super::watch;
+
+/// How often it is tried to remove what nobody asked for.
+const TRIES: u32 = 3;
 
 impl Token {
     /// Destroys an object. On some tokens the other half of a key pair goes with it.
@@ -19,6 +22,33 @@ impl Token {
     pub fn destroy(&self, class: Class, id: &[u8]) -> Result<(), Error> {
         let _stay = watch::stay();
         let _change = self.change()?;
+        self.destroy_alone(class, id)
+    }
+
+    /// Removes a key pair whose client will never hear of it. There is nobody for whom it could be too late, so it is tried until it is
+    /// done, or has failed [`TRIES`] times.
+    ///
+    /// # Errors
+    /// Those of [`Self::destroy`]: the pair stays.
+    pub fn withdraw(&self, pair: &KeyPair) -> Result<(), Error> {
+        let _stay = watch::stay();
+        let _change = self.change_however_late();
+        [&pair.private, &pair.public].into_iter().try_for_each(|key| {
+            let mut left = TRIES;
+            loop {
+                left = left.saturating_sub(1);
+                match self.destroy_alone(key.class, &key.id) {
+                    // It went with the other half.
+                    Ok(()) | Err(Error::NotFound { .. }) => return Ok(()),
+                    Err(error) if left == 0 => return Err(error),
+                    Err(_) => {}
+                }
+            }
+        })
+    }
+
+    /// With nobody else making, changing or destroying objects.
+    fn destroy_alone(&self, class: Class, id: &[u8]) -> Result<(), Error> {
         let mut again = true;
         let result = loop {
             let begun = Cell::new(false);

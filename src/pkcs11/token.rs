@@ -179,8 +179,13 @@ impl Token {
     /// # Errors
     /// [`Error::Late`]
     pub(super) fn change(&self) -> Result<MutexGuard<'_, ()>, Error> {
-        let change = self.change.lock().unwrap_or_else(PoisonError::into_inner);
+        let change = self.change_however_late();
         if watch::is_overdue() { Err(Error::Late) } else { Ok(change) }
+    }
+
+    /// The same for what no client waits for.
+    pub(super) fn change_however_late(&self) -> MutexGuard<'_, ()> {
+        self.change.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps searches out for as long as a call makes, changes or destroys an object.

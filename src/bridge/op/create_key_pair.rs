@@ -1,6 +1,7 @@
 //! Create Key Pair (KMIP 1.2, section 4.2).
 #![forbid(unsafe_code)]
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use super::super::attribute::USAGE_BITS;
@@ -12,7 +13,7 @@ use crate::kmip::{
     Attribute, CryptographicAlgorithm, Failure, NameType, Outcome, RecommendedCurve, ResultReason, TemplateAttribute,
     Version, definition, optional, read_fields, required, tag,
 };
-use crate::pkcs11::{Class, Curve, Error, KeyKind, KeyPair, KeyPairSpec, Token, Usage, Use};
+use crate::pkcs11::{Class, Curve, KeyKind, KeyPair, KeyPairSpec, Token, Usage, Use};
 use crate::ttlv::{Item, Writer};
 
 /// Whether the token can make any key pair that is served here.
@@ -65,19 +66,11 @@ pub(super) fn handle(context: &mut Context<'_>, payload: &Item<'_>, w: &mut Writ
 
 /// Removes a pair that its client will never hear of.
 fn withdraw(token: &Token, pair: &KeyPair) -> Failure {
-    for key in [&pair.private, &pair.public] {
-        match token.destroy(key.class, &key.id) {
-            // Gone with the other half.
-            Ok(()) | Err(Error::NotFound { .. }) => {}
-            Err(error) => {
-                return Failure::new(
-                    ResultReason::GENERAL_FAILURE,
-                    format!("a key stays that nobody asked for: {error}"),
-                );
-            }
-        }
-    }
-    Failure::new(ResultReason::GENERAL_FAILURE, "made too late for its client to hear of it, and removed again")
+    let what = match token.withdraw(pair) {
+        Ok(()) => Cow::Borrowed("made too late for its client to hear of it, and removed again"),
+        Err(error) => Cow::Owned(format!("made too late for its client to hear of it, and not removed: {error}")),
+    };
+    Failure::new(ResultReason::GENERAL_FAILURE, what)
 }
 
 /// The attributes asked for.
