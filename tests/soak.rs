@@ -30,6 +30,7 @@ const SLACK: u64 = 16 * 1024;
 /// Calls that are made to fail, and how. Each fails before it does anything.
 const FAILING: [&str; 6] =
     ["C_Sign", "C_SignInit", "C_FindObjectsInit", "C_GenerateKeyPair", "C_SetAttributeValue", "C_OpenSession"];
+const HANGING: [&str; 4] = ["C_Sign", "C_FindObjectsInit", "C_GenerateKeyPair", "C_DestroyObject"];
 const ERRORS: [&str; 4] = ["CKR_DEVICE_ERROR", "CKR_GENERAL_ERROR", "CKR_FUNCTION_FAILED", "CKR_HOST_MEMORY"];
 
 /// Random numbers that a seed repeats (xorshift64*).
@@ -64,6 +65,16 @@ fn cka_id(identifier: &str) -> String {
     identifier.split_once('_').expect("a suffix").0.to_lowercase()
 }
 
+/// Sends one item. Where its call hung, the bridge has closed the connection after the answer, and there has to be a new one.
+fn ask(bridge: &Bridge, token: &Token, client: &mut Client, item: Item) -> support::Answer {
+    let answer = client.call(item);
+    if answer.message.as_deref().is_some_and(|message| message.contains("has not answered in time")) {
+        assert!(client.is_closed(), "a request whose call hangs is the last of its connection");
+        *client = Client::connect(bridge, token);
+    }
+    answer
+}
+
 fn work(bridge: &Bridge, token: &Token, number: usize, mut random: Random, over: &AtomicBool) -> Accounts {
     let mut accounts = Accounts::default();
     let mut client = Client::connect(bridge, token);
@@ -80,7 +91,7 @@ fn work(bridge: &Bridge, token: &Token, number: usize, mut random: Random, over:
         if accounts.live.is_empty() || choice < 8 {
             made += 1;
             let name = format!("soak-{number}-{made}");
-            let answer = client.call(KeySpec::ecdsa(256).named(&name).item());
+            let answer = ask(bridge, token, &mut client, KeySpec::ecdsa(256).named(&name).item());
             if did(&answer) {
                 let id = |tag| answer.payload().child(tag).as_text().to_string();
                 let pair = KeyPair {
@@ -99,23 +110,38 @@ fn work(bridge: &Bridge, token: &Token, number: usize, mut random: Random, over:
             8..15 => {
                 accounts.live.swap_remove(at);
                 let destroy = |id: &str| Item::new(operation::DESTROY, vec![unique_identifier(id)]);
-                let private = did(&client.call(destroy(&pair.private)));
-                let gone = private && did(&client.call(destroy(&pair.public)));
+                let private = did(&ask(bridge, token, &mut client, destroy(&pair.private)));
+                let gone = private && did(&ask(bridge, token, &mut client, destroy(&pair.public)));
                 let id = cka_id(&pair.private);
                 if gone { accounts.destroyed.push(id) } else { accounts.doubtful.push(id) }
             }
-            15..20 => drop(did(&client.call(Client::rename_item(&pair.private, &format!("{name}-renamed"))))),
-            20..28 => drop(did(&client.call(Item::new(operation::GET, vec![unique_identifier(&pair.public)])))),
+            15..20 => drop(did(&ask(
+                bridge,
+                token,
+                &mut client,
+                Client::rename_item(&pair.private, &format!("{name}-renamed")),
+            ))),
+            20..28 => drop(did(&ask(
+                bridge,
+                token,
+                &mut client,
+                Item::new(operation::GET, vec![unique_identifier(&pair.public)]),
+            ))),
             28..33 => {
                 let item = Item::new(operation::LOCATE, vec![name_attribute(&format!("{name}-pub"))]);
-                let answer = client.call(item);
+                let answer = ask(bridge, token, &mut client, item);
                 if did(&answer) {
                     let found = answer.payload().all(tags::UNIQUE_IDENTIFIER);
                     assert!(found.iter().any(|id| id.as_text() == pair.public), "{} is not found", pair.public);
                 }
             }
             33..36 => client = Client::connect(bridge, token),
-            _ => drop(did(&client.call(sign_item(&pair.private, ecdsa_sha_256(), &accounts.answers.to_be_bytes())))),
+            _ => drop(did(&ask(
+                bridge,
+                token,
+                &mut client,
+                sign_item(&pair.private, ecdsa_sha_256(), &accounts.answers.to_be_bytes()),
+            ))),
         }
     }
     accounts
@@ -133,16 +159,22 @@ fn inject(control: &Path, mut random: Random, over: &AtomicBool) {
         let function = FAILING[random.below(FAILING.len())];
         let error = ERRORS[random.below(ERRORS.len())];
         let seed = random.below(1 << 30);
-        put(&match random.below(4) {
-            0 => String::new(),
-            1 => format!(
+        let kind = random.below(12);
+        put(&match kind {
+            0..3 => String::new(),
+            3..6 => format!(
                 "[[fault]]\nfunctions = \"{function}\"\nchance = 0.2\nseed = {seed}\ndelay-ms = 20.0\narm = {round}\n"
             ),
+            6 => {
+                let function = HANGING[random.below(HANGING.len())];
+                format!("[[fault]]\nfunctions = \"{function}\"\nhang = true\nnext = 1\narm = {round}\n")
+            }
             _ => format!(
                 "[[fault]]\nfunctions = \"{function}\"\nquery = false\nchance = 0.1\nseed = {seed}\nrv = \"{error}\"\narm = {round}\n"
             ),
         });
-        thread::sleep(Duration::from_millis(100));
+        // What hangs does so for longer than a call may take.
+        thread::sleep(Duration::from_millis(if kind == 6 { 1600 } else { 100 }));
     }
     put("");
 }
@@ -273,7 +305,8 @@ fn main() {
     let directory = Scratch::new("soak");
     let control: PathBuf = directory.file("control", "");
     let environment = vec![("FAULTY_MODULE", Token::module()), ("FAULTY_CONTROL", control.clone())];
-    let options = Options { module: Some(module), environment, ..Options::default() };
+    let pkcs11 = "call-timeout = 1".to_string();
+    let options = Options { module: Some(module), environment, pkcs11, ..Options::default() };
     soak("with faults", options, Some(&control), seed, duration);
     // A run that fails panics.
     println!("soak: 2 passed, 0 failed");
