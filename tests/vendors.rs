@@ -5,7 +5,8 @@
 
 mod support;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -15,22 +16,26 @@ use std::{env, thread};
 use support::key::{KeyPair, ecdsa_sha_256, parameters, public_key, rsa_sha_256, sign_item, unique_identifier};
 use support::message::name_attribute;
 use support::openssl::{PublicKey, Scheme};
-use support::tags::{algorithm, object_type, operation, reason, state};
+use support::tags::{self, algorithm, object_type, operation, reason, state};
 use support::ttlv::{Node, Value};
 use support::{Bridge, Client, Faulty, Hsm, Item, KeySpec, Profile, Token, until};
 
 /// What is done with each module, in this order.
-const CASES: [Case; 9] = [
+const CASES: [Case; 11] = [
     Case { name: "strangers_stay_out", needs: "", play: strangers },
-    Case { name: "rsa_2048", needs: "RSA-PKCS-KEY-PAIR-GEN", play: |stage| stage.life(&Algorithm::rsa()) },
+    Case { name: "rsa_2048", needs: RSA, play: |stage| stage.life(&Algorithm::rsa()) },
     Case { name: "ecdsa_p256", needs: "ECDSA-KEY-PAIR-GEN", play: |stage| stage.life(&Algorithm::ecdsa()) },
     Case { name: "ed25519", needs: "EC-EDWARDS-KEY-PAIR-GEN", play: |stage| stage.life(&Algorithm::ed25519()) },
     Case { name: "random", needs: "", play: random },
+    Case { name: "the_public_half_goes_first", needs: "", play: Stage::public_first },
+    Case { name: "sizes_out_of_range_are_refused", needs: RSA, play: Stage::small_key },
     Case { name: "clients_at_once", needs: "", play: Stage::crowd },
     Case { name: "a_lost_login_is_made_anew", needs: LOGIN, play: Stage::lose_login },
     Case { name: "an_hsm_that_was_away_is_back", needs: "", play: Stage::lose_hsm },
     Case { name: "keys_outlive_the_bridge", needs: "", play: Stage::restart },
 ];
+
+const RSA: &str = "RSA-PKCS-KEY-PAIR-GEN";
 
 /// That the bridge logs in.
 const LOGIN: &str = "a login";
@@ -71,7 +76,7 @@ struct Stage {
     token: Token,
     faulty: Faulty,
     bridge: Bridge,
-    mechanisms: Vec<String>,
+    mechanisms: BTreeMap<String, RangeInclusive<u64>>,
     login: (String, String),
 }
 
@@ -89,7 +94,7 @@ impl Stage {
         match what {
             "" => true,
             LOGIN => !self.profile.needs_no_login(),
-            mechanism => self.mechanisms.iter().any(|offered| offered == mechanism),
+            mechanism => self.mechanisms.contains_key(mechanism),
         }
     }
 
@@ -190,6 +195,32 @@ impl Stage {
             self.dnst().call(again).is_refused(reason::ITEM_NOT_FOUND);
         }
         assert_eq!(self.cascade().locate(vec![]), Vec::<String>::new());
+    }
+
+    /// As clients that know nothing of the order do it.
+    fn public_first(&mut self) {
+        let pair = self.create(&self.fastest());
+        for id in [&pair.public, &pair.private] {
+            self.dnst().on_object(operation::DESTROY, id);
+        }
+        assert_eq!(self.cascade().locate(vec![]), Vec::<String>::new());
+        assert_eq!(self.token.objects(), Vec::<String>::new());
+    }
+
+    /// An RSA key of 1024 bits, where the token makes them; else nothing.
+    fn small_key(&mut self) {
+        let calls = self.faulty.count("C_GenerateKeyPair");
+        let answer = self.dnst().call(KeySpec::rsa(1024).item());
+        if self.mechanisms[RSA].contains(&1024) {
+            let payload = answer.payload();
+            for half in [tags::PRIVATE_KEY_UNIQUE_IDENTIFIER, tags::PUBLIC_KEY_UNIQUE_IDENTIFIER] {
+                self.dnst().on_object(operation::DESTROY, payload.child(half).as_text());
+            }
+        } else {
+            answer.is_refused(reason::INVALID_FIELD);
+            assert_eq!(self.faulty.count("C_GenerateKeyPair"), calls, "the token was asked for what it does not offer");
+        }
+        assert_eq!(self.token.objects(), Vec::<String>::new());
     }
 
     /// The kind of key that is made fastest.

@@ -9,6 +9,7 @@ use cryptoki::mechanism::{MechanismInfo, MechanismType};
 use cryptoki::slot::Slot;
 
 use super::error::Error;
+use super::key::KeyKind;
 
 /// What a mechanism can be used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +57,11 @@ impl Offer {
 
     pub(super) fn refuse(&self) {
         self.refused.store(true, Ordering::Relaxed);
+    }
+
+    /// The sizes of keys that are offered, if one of `kind` is not among them.
+    pub fn rules_out(&self, kind: KeyKind) -> Option<(u64, u64)> {
+        is_outside(kind, self.min_key, self.max_key).then_some((self.min_key, self.max_key))
     }
 
     /// Whether the mechanism serves for `wanted` on this token.
@@ -122,4 +128,33 @@ impl Mechanisms {
 
 fn size(size: usize) -> u64 {
     u64::try_from(size).unwrap_or(u64::MAX)
+}
+
+/// Whether a key of `kind` is smaller or larger than those offered. Tokens that seem to count in bytes, or tell nothing, are not
+/// believed, nor is any of Edwards curves, which one has at 255 and another at 256 bits.
+fn is_outside(kind: KeyKind, least: u64, most: u64) -> bool {
+    let (bits, believed) = match kind {
+        KeyKind::Rsa { bits } => (bits, 2048),
+        KeyKind::Ec(curve) if !curve.is_edwards() => (curve.bits(), 256),
+        KeyKind::Ec(_) | KeyKind::Other(_) => return false,
+    };
+    most >= believed && !(least..=most).contains(&bits.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pkcs11::curve::Curve;
+
+    #[test]
+    fn keys_are_ruled_out_by_sizes_that_can_be_bits() {
+        let rsa = |bits| KeyKind::Rsa { bits };
+        assert!(is_outside(rsa(1024), 2048, 4096) && is_outside(rsa(8192), 2048, 4096));
+        assert!(!is_outside(rsa(2048), 2048, 4096) && !is_outside(rsa(4096), 2048, 4096));
+        assert!(is_outside(KeyKind::Ec(Curve::P521), 256, 384) && !is_outside(KeyKind::Ec(Curve::P256), 112, 521));
+        // Bytes, nothing, and what every token tells otherwise.
+        assert!(!is_outside(rsa(4096), 128, 1024) && !is_outside(rsa(2048), 0, 0));
+        assert!(!is_outside(KeyKind::Ec(Curve::P256), 24, 66) && !is_outside(KeyKind::Ec(Curve::P256), 0, 0));
+        assert!(!is_outside(KeyKind::Ec(Curve::Ed25519), 256, 448));
+    }
 }

@@ -197,10 +197,12 @@ fn is_denied_usage(attribute: &Attribute) -> bool {
     )
 }
 
-/// Whether a public key read back is of the kind asked for. The size of an RSA key is the token's word.
+/// Whether a public key read back is of the kind asked for: where the module decides the size, as Google's does, it may be another. A
+/// modulus may begin with a few zero bits, and a token that shows none is taken at its word.
 pub(super) fn is_as_asked(asked: KeyKind, made: KeyKind) -> bool {
     match (asked, made) {
-        (KeyKind::Rsa { .. }, KeyKind::Rsa { .. }) => true,
+        (KeyKind::Rsa { .. }, KeyKind::Rsa { bits: 0 }) => true,
+        (KeyKind::Rsa { bits: asked }, KeyKind::Rsa { bits: made }) => asked.div_ceil(8) == made.div_ceil(8),
         (asked, made) => asked == made,
     }
 }
@@ -290,5 +292,14 @@ mod tests {
         }
         assert_eq!(plan(KeyKind::Rsa { bits: 2048 }).unwrap().forms(None).len(), 1);
         assert!(plan(KeyKind::Other(cryptoki::object::KeyType::DSA)).is_err());
+    }
+
+    #[test]
+    fn an_rsa_key_of_another_size_is_not_what_was_asked_for() {
+        let asked = KeyKind::Rsa { bits: 3072 };
+        for (bits, is_so) in [(3072, true), (3070, true), (0, true), (2048, false), (4096, false)] {
+            assert_eq!(is_as_asked(asked, KeyKind::Rsa { bits }), is_so, "{bits}");
+        }
+        assert!(!is_as_asked(KeyKind::Ec(Curve::P384), KeyKind::Ec(Curve::P256)));
     }
 }

@@ -1,6 +1,8 @@
 //! The profiles of the faulty module: each plays one vendor's module, as far as it is known.
 
+use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
+use std::ops::RangeInclusive;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
@@ -116,8 +118,8 @@ impl Profile {
         [self.rules("fault"), self.rules("template")].concat().iter().any(refuses)
     }
 
-    /// The mechanisms that the token lists, in pkcs11-tool's spelling.
-    pub fn mechanisms(&self, faulty: &Faulty, token: &Token) -> Vec<String> {
+    /// The mechanisms that the token lists, in pkcs11-tool's spelling, and the sizes of their keys.
+    pub fn mechanisms(&self, faulty: &Faulty, token: &Token) -> BTreeMap<String, RangeInclusive<u64>> {
         let options = self.options(faulty, token);
         let output = token
             .command("pkcs11-tool")
@@ -129,7 +131,14 @@ impl Profile {
             .expect("pkcs11-tool is installed (make deps)");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let listed = String::from_utf8_lossy(&output.stdout).into_owned();
-        listed.lines().filter_map(|line| Some(line.strip_prefix("  ")?.split(',').next()?.to_string())).collect()
+        let mechanism = |line: &str| {
+            let name = line.strip_prefix("  ")?.split(',').next()?.to_string();
+            let sizes = line.split_once("keySize={").and_then(|(_, rest)| rest.split_once('}'));
+            let sizes = sizes.and_then(|(sizes, _)| sizes.split_once(','));
+            let sizes = sizes.and_then(|(least, most)| Some(least.parse().ok()?..=most.parse().ok()?));
+            Some((name, sizes.unwrap_or(0..=u64::MAX)))
+        };
+        listed.lines().filter_map(mechanism).collect()
     }
 }
 

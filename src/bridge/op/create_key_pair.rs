@@ -43,8 +43,12 @@ pub(super) fn handle(context: &mut Context<'_>, payload: &Item<'_>, w: &mut Writ
     wish.read(private, &[Class::PrivateKey], version)?;
     wish.read(public, &[Class::PublicKey], version)?;
     let kind = wish.kind()?;
-    if !token.mechanisms().supports(generator(kind), Use::GenerateKeyPair) {
-        return Err(Failure::invalid_field("the token makes no keys of this kind"));
+    let offer = token.mechanisms().info(generator(kind)).filter(|offer| offer.is_for(Use::GenerateKeyPair));
+    let offer = offer.ok_or_else(|| Failure::invalid_field("the token makes no keys of this kind"))?;
+    if let Some((least, most)) = offer.rules_out(kind) {
+        return Err(Failure::invalid_field(format!(
+            "the token makes keys of this kind of {least} to {most} bits only"
+        )));
     }
     let usage = wish.usage(kind)?;
     for name in [wish.private.name, wish.public.name] {
