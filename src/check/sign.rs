@@ -185,12 +185,12 @@ impl Bench<'_> {
                     | RvError::MechanismParamInvalid
             )
         );
-        let line = Line::fail(subject, text, POLICY).advice(self.vendor, Topic::Generate).with("made", false);
-        match (is_no_such_key, trial.standing) {
-            (true, _) => line.but_warn().hint("the token lists the mechanism, but does not make such keys with it"),
-            (false, Standing::Common) => line,
-            (false, _) => line.but_warn(),
-        }
+        let line = if is_no_such_key || trial.standing < Standing::Common {
+            Line::warn(subject, text).hint("the token lists the mechanism, but does not make such keys with it")
+        } else {
+            Line::fail(subject, text, POLICY).advice(self.vendor, Topic::Generate)
+        };
+        line.with("made", false)
     }
 
     fn use_pair(&self, trial: &Trial, pair: &KeyPair, steps: &mut Steps) -> Result<(), Unfit> {

@@ -350,7 +350,7 @@ static VENDORS: &[Vendor] = &[
             ),
             (
                 Topic::Generate,
-                "the library wants an attribute of its own in templates; make keys with gcloud kms keys create",
+                "the library wants an attribute of its own in templates, which key-template in [[token]] adds",
             ),
         ],
     },

@@ -1,9 +1,11 @@
 //! What it prints for each module at hand, held against what is kept.
 
 use std::path::Path;
-use std::{env, fs};
+use std::sync::Mutex;
+use std::{env, fs, thread};
 
-use super::place::{Place, Said};
+use super::place::{Place, Said, is_not_softhsm};
+use super::support::profile::Profile;
 
 #[test]
 fn prints_for_this_module_what_is_kept() {
@@ -12,6 +14,30 @@ fn prints_for_this_module_what_is_kept() {
     let said = Said::of(place.start_in(&["--sign", "--data-objects"]).wait_with_output().unwrap());
     let found = plain(&said.text, &place);
     compare(&place.token.hsm().to_string(), &found);
+}
+
+/// The modules that are not at hand, as the faulty module plays them.
+#[test]
+fn prints_for_each_profile_what_is_kept() {
+    /// Runs at one time.
+    const WORKERS: usize = 3;
+    if is_not_softhsm() {
+        return;
+    }
+    let profiles = Mutex::new(Profile::all());
+    thread::scope(|scope| {
+        for _ in 0..WORKERS {
+            scope.spawn(|| {
+                while let Some(profile) = { profiles.lock().unwrap().pop() } {
+                    let place = Place::of(&profile);
+                    let token = place.name.as_deref().map(|name| vec!["--token", name]).unwrap_or_default();
+                    let said =
+                        Said::of(place.start_in(&[&["--sign"], &token[..]].concat()).wait_with_output().unwrap());
+                    compare(&format!("profiles/{}", profile.name), &plain(&said.text, &place));
+                }
+            });
+        }
+    });
 }
 
 #[track_caller]

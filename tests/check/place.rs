@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use super::support::hsm::Hsm;
+use super::support::profile::Profile;
 use super::support::scratch::Scratch;
 use super::support::{self, Faulty, Token};
 
@@ -15,6 +16,10 @@ pub struct Place {
     pub token: Token,
     pub directory: Scratch,
     environment: Vec<(&'static str, PathBuf)>,
+    /// What the token has to be called by there.
+    pub name: Option<String>,
+    /// Kept for as long as the place is there.
+    _faulty: Option<Faulty>,
 }
 
 /// What a run came to.
@@ -31,7 +36,7 @@ pub fn is_not_softhsm() -> bool {
 impl Place {
     pub fn new() -> Place {
         let (token, directory) = (Token::create(), Scratch::new("check"));
-        let place = Place { token, directory, environment: Vec::new() };
+        let place = Place { token, directory, environment: Vec::new(), name: None, _faulty: None };
         place.configure(&Token::module(), "", "");
         place.write_pin(&place.token.pin);
         place
@@ -44,6 +49,19 @@ impl Place {
         // Of two sessions one keeps the login, so that signatures are counted once only, with the other.
         place.configure(&options.module.unwrap(), &format!("call-timeout = {seconds}\nmax-sessions = 2"), "");
         place
+    }
+
+    /// With the module that plays a vendor's.
+    pub fn of(profile: &Profile) -> Place {
+        let place = Place::new();
+        let faulty = profile.set_stage(&place.token);
+        let options = profile.options(&faulty, &place.token);
+        let (name, pin) = profile.login(&place.token);
+        place.write_pin(&pin);
+        place.configure(&options.module.unwrap(), "max-sessions = 2", &options.tables);
+        // A client's name is none of the token's.
+        let name = Some(name).filter(|_| !profile.needs_no_login());
+        Place { environment: options.environment, name, _faulty: Some(faulty), ..place }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
