@@ -98,7 +98,7 @@ fn an_item_that_fails_leaves_no_object_to_those_after_it() {
     );
     for fails in [Item::new(operation::LOCATE, vec![unknown]), KeySpec::ecdsa(255).item()] {
         let items = vec![
-            KeySpec::ecdsa(256).item().with_id(b"1"),
+            KeySpec::any(&token).item().with_id(b"1"),
             fails.with_id(b"2"),
             Item::new(operation::DESTROY, vec![]).with_id(b"3"),
         ];

@@ -224,7 +224,7 @@ fn locate_keeps_its_answer_small_unless_the_client_says_what_it_takes() {
     let bridge = Bridge::start(&token);
     let mut client = Client::connect(&bridge, &token);
     for number in 0..80 {
-        client.create_key_pair(&KeySpec::ecdsa(256).named(&number.to_string()));
+        client.create_key_pair(&KeySpec::any(&token).named(&number.to_string()));
     }
     let mut found = |criteria: Vec<Node>, takes: Option<i32>| {
         let request = client.request(vec![Item::new(operation::LOCATE, criteria)]);
@@ -317,7 +317,7 @@ fn names_may_hold_what_labels_may() {
     for name in ["", "x".repeat(1025).as_str()] {
         client.call(Client::rename_item(&pair.private, name)).is_refused(reason::INVALID_FIELD);
         client
-            .call(KeySpec { private_name: name.to_string(), ..KeySpec::ecdsa(256) }.item())
+            .call(KeySpec { private_name: name.to_string(), ..KeySpec::any(&token) }.item())
             .is_refused(reason::INVALID_FIELD);
     }
     assert_eq!(client.name_of(&pair.private), "🔑");

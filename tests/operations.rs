@@ -163,7 +163,7 @@ fn create_key_pair_refuses_what_it_cannot_make_and_makes_nothing() {
     client.call(KeySpec::new(algorithm::RSA, None, None).item()).is_refused(reason::INVALID_MESSAGE);
     // What the token has no place to keep, and a time before which the key should not be used.
     let mut with = |attribute: Node| {
-        let mut item = KeySpec::ecdsa(256).item();
+        let mut item = KeySpec::any(&token).item();
         let Value::Structure(common) = &mut item.payload[0].value else { panic!("no template") };
         common.push(attribute);
         client.call(item)

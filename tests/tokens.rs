@@ -32,9 +32,9 @@ fn with(faulty: &Faulty, tables: String) -> Options {
     Options { tables, ..faulty.options() }
 }
 
-fn works(client: &mut Client) {
-    let pair = client.create_key_pair(&KeySpec::ecdsa(256));
-    let signature = client.sign(&pair.private, ecdsa_sha_256(), b"data");
+fn works(token: &Token, client: &mut Client) {
+    let pair = client.create_key_pair(&KeySpec::any(token));
+    let signature = client.sign(&pair.private, token.sign_parameters(), b"data");
     let key = public_key(&client.get_public(&pair.public, None));
     assert!(key.verifies(SHA_256, b"data", &signature));
 }
@@ -43,14 +43,15 @@ fn works(client: &mut Client) {
 fn a_pin_that_stands_in_the_configuration_opens_the_tokens_that_match() {
     let (token, directory) = (Token::create(), Scratch::new("tokens"));
     let own = format!(
-        "[[token]]\nmatch = {{ label = \"nobody*\" }}\npin = \"0000\"\n[[token]]\nmatch = {{ manufacturer = \"Soft*\", label = \"s?gner*\" }}\npin = {:?}\n",
+        "[[token]]\nmatch = {{ label = \"nobody*\" }}\npin = \"0000\"\n[[token]]\nmatch = {{ manufacturer = \"{}*\", label = \"s?gner*\" }}\npin = {:?}\n",
+        &token.manufacturer()[..3],
         token.pin
     );
     let tables = own + &signer(&directory, &token.label);
     let bridge = Bridge::start_with(&token, Options { tables, ..Options::default() });
-    works(&mut Client::connect_as(&bridge, Some(("signer", PASSWORD))));
+    works(&token, &mut Client::connect_as(&bridge, Some(("signer", PASSWORD))));
     // By another of its names the token is the same.
-    works(&mut Client::connect_as(&bridge, Some((&token.serial(), &token.pin))));
+    works(&token, &mut Client::connect_as(&bridge, Some((&token.serial(), &token.pin))));
 }
 
 #[test]
@@ -74,11 +75,12 @@ fn a_token_whose_module_keeps_the_pin_serves_clients_of_the_bridges_own_only() {
     let (token, faulty, directory) = (Token::create(), Faulty::new(), Scratch::new("tokens"));
     faulty.play(&format!("[token]\nown-pin = {:?}\n", token.pin));
     let tables = format!(
-        "[[token]]\nmatch = {{ model = \"SoftHSM*\" }}\nlogin = \"none\"\n{}",
+        "[[token]]\nmatch = {{ model = \"{}*\" }}\nlogin = \"none\"\n{}",
+        &token.model()[..2],
         signer(&directory, &token.label)
     );
     let bridge = Bridge::start_with(&token, with(&faulty, tables));
-    works(&mut Client::connect_as(&bridge, Some(("signer", PASSWORD))));
+    works(&token, &mut Client::connect_as(&bridge, Some(("signer", PASSWORD))));
     let mut other = Client::connect(&bridge, &token);
     other.call(Item::new(operation::LOCATE, vec![])).is_refused(reason::AUTHENTICATION_NOT_SUCCESSFUL);
 }
@@ -93,7 +95,7 @@ fn a_pin_is_typed_at_the_token_when_a_client_first_needs_it() {
         signer(&directory, &token.label)
     );
     let bridge = Bridge::start_with(&token, with(&faulty, tables));
-    works(&mut Client::connect_as(&bridge, Some(("signer", PASSWORD))));
+    works(&token, &mut Client::connect_as(&bridge, Some(("signer", PASSWORD))));
     let (_, log) = bridge.stop();
     assert!(log.contains("waiting for its PIN to be typed at the token"), "{log}");
 }
@@ -104,7 +106,7 @@ fn the_module_finds_its_environment_in_the_configuration() {
     faulty.play("[module]\nneeds-env = [\"VENDOR_CONF\"]\n");
     let tables = "[module.env]\nVENDOR_CONF = \"/etc/vendor.conf\"\n".to_string();
     let bridge = Bridge::start_with(&token, with(&faulty, tables));
-    works(&mut Client::connect(&bridge, &token));
+    works(&token, &mut Client::connect(&bridge, &token));
     let environment = fs::read(format!("/proc/{}/environ", bridge.pid())).unwrap();
     // What it was started with is what the system shows; what it sets is the module's alone.
     assert!(!String::from_utf8_lossy(&environment).contains("VENDOR_CONF"));
@@ -115,7 +117,7 @@ fn what_the_module_prints_is_logged_apart() {
     let (token, faulty) = (Token::create(), Faulty::new());
     faulty.play("[module]\nstderr = \"vendor: 3 units\\nwarming up\"\n");
     let bridge = Bridge::start_with(&token, with(&faulty, String::new()));
-    works(&mut Client::connect(&bridge, &token));
+    works(&token, &mut Client::connect(&bridge, &token));
     let (status, log) = bridge.stop();
     assert!(status.success());
     for line in ["vendor: 3 units", "warming up"] {
@@ -195,6 +197,9 @@ fn the_module_is_loaded_by_the_process_that_stays_and_by_no_other() {
 #[test]
 fn another_mechanism_signs_where_one_that_is_listed_is_refused() {
     let (token, faulty) = (Token::create(), Faulty::new());
+    if token.cannot_make(&KeySpec::ecdsa(256)) {
+        return;
+    }
     let refuse = |mechanism: &str| {
         format!("[[fault]]\nfunctions = \"C_SignInit\"\nmechanism = \"{mechanism}\"\nrv = \"CKR_MECHANISM_INVALID\"\n")
     };
@@ -227,10 +232,13 @@ fn a_token_that_hashes_by_itself_only_signs_and_one_that_does_not_too() {
         "[mechanisms]\nrefuse = [\"CKM_SHA256_RSA_PKCS\", \"CKM_ECDSA_SHA256\"]\n",
     ] {
         let (token, faulty) = (Token::create(), Faulty::new());
+        if token.cannot_make(&KeySpec::ecdsa(256)) {
+            return;
+        }
         faulty.play(control);
         let bridge = Bridge::start_with(&token, with(&faulty, String::new()));
         let mut client = Client::connect(&bridge, &token);
-        works(&mut client);
+        works(&token, &mut client);
         let rsa = client.create_key_pair(&KeySpec::rsa(2048));
         let block = client.get_public(&rsa.public, None);
         let signature = client.sign(&rsa.private, rsa_sha_256(), b"data");
@@ -247,7 +255,7 @@ fn neither_half_is_renamed_where_only_one_could_be() {
         ));
         let bridge = Bridge::start_with(&token, with(&faulty, String::new()));
         let mut client = Client::connect(&bridge, &token);
-        let pair = client.create_key_pair(&KeySpec::ecdsa(256).named("first"));
+        let pair = client.create_key_pair(&KeySpec::any(&token).named("first"));
         for id in [&pair.public, &pair.private] {
             client.call(Client::rename_item(id, "second")).is_refused(reason::PERMISSION_DENIED);
         }

@@ -41,6 +41,13 @@ pub fn on_faulty(test: &str, body: fn(&Bench)) {
     on(test, &faulty::module(), &["one"], body);
 }
 
+/// The same where it plays what other modules do: over SoftHSM only, which has all that they have.
+pub fn on_faulty_softhsm(test: &str, body: fn(&Bench)) {
+    if !Hsm::chosen().is_not(Hsm::SoftHsm2, "it is what others are played over") {
+        on_faulty(test, body);
+    }
+}
+
 /// Runs `body` in a process of its own, with every call written to a file.
 pub fn on_spy(test: &str, body: fn(&Bench)) {
     on(test, &Hsm::Spy.library(), &["one"], body);
@@ -83,7 +90,7 @@ impl Bench {
 
     /// A kind of key that the token has, where the kind does not matter.
     pub fn kind(&self) -> KeyKind {
-        if self.is_without_ec() { KeyKind::Rsa { bits: 2048 } } else { KeyKind::Ec(Curve::P256) }
+        if self.is_without_ec() { KeyKind::Rsa { bits: 1024 } } else { KeyKind::Ec(Curve::P256) }
     }
 
     /// A mechanism that signs a hash with such a key.

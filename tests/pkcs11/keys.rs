@@ -14,6 +14,9 @@ use crate::support::{Hsm, KeySpec};
 #[test]
 fn makes_rsa_keys_that_sign() {
     on_token("keys::makes_rsa_keys_that_sign", |bench| {
+        if bench.store().lacks("SHA256-RSA-PKCS", "sign") {
+            return;
+        }
         let tokens = bench.tokens();
         let token = admit(&tokens, "one", PIN).unwrap();
         let pair = make(&token, KeyKind::Rsa { bits: 2048 }).unwrap();

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use cascade_hsm_bridge::pkcs11::{Refusal, Use};
+use cascade_hsm_bridge::pkcs11::{Refusal, Tokens, Use};
 use cryptoki::mechanism::MechanismType;
 
 use crate::bench::{PIN, admit, make, on, on_spy, on_token};
@@ -39,7 +39,11 @@ fn finds_a_token_by_label_serial_number_and_slot_id() {
         let tokens = bench.tokens();
         let by_label = admit(&tokens, "one", PIN).unwrap();
         let info = by_label.info();
-        for name in [info.serial.clone(), info.slot_id.to_string(), format!("{:#x}", info.slot_id)] {
+        let mut names = vec![info.slot_id.to_string(), format!("{:#x}", info.slot_id)];
+        if is_alone(&tokens, &info.serial) {
+            names.push(info.serial.clone());
+        }
+        for name in names {
             let found = admit(&tokens, &name, PIN).unwrap();
             assert!(Arc::ptr_eq(&by_label, &found), "{name} is another token");
         }
@@ -50,13 +54,23 @@ fn finds_a_token_by_label_serial_number_and_slot_id() {
     });
 }
 
+/// Whether no other token has that serial number. There are modules that give all of theirs the same.
+fn is_alone(tokens: &Tokens, serial: &str) -> bool {
+    let present = tokens.present().unwrap();
+    present.iter().filter(|token| token.initialized && token.serial == serial).count() == 1
+}
+
 #[test]
 fn refuses_to_choose_between_tokens_of_one_label() {
     on("login::refuses_to_choose_between_tokens_of_one_label", &Hsm::chosen().library(), &["twin", "twin"], |bench| {
         let tokens = bench.tokens();
         assert_eq!(admit(&tokens, "twin", PIN).err(), Some(Refusal::AmbiguousToken));
         let serial = tokens.present().unwrap().into_iter().find(|token| token.label == "twin").unwrap().serial;
-        assert_eq!(admit(&tokens, &serial, PIN).unwrap().info().serial, serial);
+        if is_alone(&tokens, &serial) {
+            assert_eq!(admit(&tokens, &serial, PIN).unwrap().info().serial, serial);
+        } else {
+            assert_eq!(admit(&tokens, &serial, PIN).err(), Some(Refusal::AmbiguousToken));
+        }
     });
 }
 
@@ -65,7 +79,14 @@ fn refuses_a_wrong_pin_before_and_after_the_right_one() {
     on_token("login::refuses_a_wrong_pin_before_and_after_the_right_one", |bench| {
         let tokens = bench.tokens();
         for wrong in ["wrong", "", "S3cretP", "S3cretPNN"] {
-            assert_eq!(admit(&tokens, "one", wrong).err(), Some(Refusal::WrongPin), "{wrong}");
+            let refusal = admit(&tokens, "one", wrong).err();
+            if skipped(
+                refusal == Some(Refusal::FinalTry),
+                "so many wrong PINs would lock the token: the bridge tries none",
+            ) {
+                return;
+            }
+            assert_eq!(refusal, Some(Refusal::WrongPin), "{wrong}");
         }
         assert!(admit(&tokens, "one", PIN).is_ok());
         for wrong in ["wrong", "", "S3cretP", "S3cretPNN"] {

@@ -47,7 +47,7 @@ impl KeySpec {
     /// A key of the kind that a token makes fastest, where the kind does not matter.
     pub fn any(token: &Token) -> KeySpec {
         let spec = KeySpec::ecdsa(256);
-        if token.makes(&spec) { spec } else { KeySpec::rsa(2048) }
+        if token.makes(&spec) { spec } else { KeySpec::rsa(1024) }
     }
 
     /// Keys of every algorithm of Cascade's that the token has, small ones.
@@ -139,7 +139,7 @@ impl Token {
 
     /// The kind of [`KeySpec::any`] in pkcs11-tool's spelling.
     pub fn any_kind(&self) -> &'static str {
-        if KeySpec::any(self).algorithm == algorithm::RSA { "rsa:2048" } else { "EC:prime256v1" }
+        if KeySpec::any(self).algorithm == algorithm::RSA { "rsa:1024" } else { "EC:prime256v1" }
     }
 
     /// What a signature by [`KeySpec::any`] is asked for with.

@@ -160,9 +160,21 @@ impl Token {
     }
 
     pub fn serial(&self) -> String {
+        self.says("serial num")
+    }
+
+    pub fn manufacturer(&self) -> String {
+        self.says("token manufacturer")
+    }
+
+    pub fn model(&self) -> String {
+        self.says("token model")
+    }
+
+    fn says(&self, what: &str) -> String {
         let slot = self.listed();
-        let serial = slot.lines().find_map(|line| line.trim().strip_prefix("serial num")).expect("a serial number");
-        serial.trim_start_matches([' ', ':']).trim().to_string()
+        let value = slot.lines().find_map(|line| line.trim().strip_prefix(what)).unwrap_or_else(|| panic!("no {what}"));
+        value.trim_start_matches([' ', ':']).trim_matches([' ', '\0']).to_string()
     }
 
     /// The number of the slot that the token is in.
