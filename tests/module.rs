@@ -211,6 +211,16 @@ fn the_watchdog_is_told_that_all_is_well_until_the_module_answers_nobody() {
     };
     assert_eq!(heard().as_deref(), Some("READY=1"));
     (0..3).for_each(|_| assert_eq!(heard().as_deref(), Some("WATCHDOG=1")));
+    // One call that hangs is not all of them.
+    let mut client = Client::connect(&bridge, &token);
+    let pair = client.create_key_pair(&KeySpec::any(&token));
+    let sign = sign_item(&pair.private, token.sign_parameters(), b"data");
+    faulty.play("[[fault]]\nfunction = \"C_Sign\"\nhang = true\nnext = 1\n");
+    client.call(sign).is_refused(reason::GENERAL_FAILURE);
+    // For longer than what all of them may take.
+    (0..50).for_each(|_| assert_eq!(heard().as_deref(), Some("WATCHDOG=1")));
+    assert_eq!(faulty.count("calls-hanging"), 1);
+    faulty.play("");
     let (pair, _client) = jammed(&faulty, &token, &bridge);
     socket.set_read_timeout(Some(Duration::from_secs(4))).unwrap();
     until("nothing is said for a while", || heard().is_none());

@@ -14,19 +14,20 @@ use crate::{notify, sys};
 /// start costs all clients their connections, and an HSM that fails over to its twin comes back by itself.
 const TIMES: u32 = 3;
 
-/// The least that is waited for in any case, for modules are asked only when they have been silent for a while.
+/// What is waited for in any case. While one call hangs, the module is asked something now and then, and only its silence to that
+/// tells that it answers nobody.
 const AT_LEAST: Duration = Duration::from_secs(10);
 
 /// Begins to watch over `bridge`, whose calls to the module may each take `call_timeout`.
 pub(super) fn start(bridge: &Arc<Bridge>, call_timeout: Duration) {
     let patience = call_timeout.saturating_mul(TIMES).max(AT_LEAST);
-    let interval = notify::watchdog();
+    let interval = notify::watchdog().filter(|_| notify::is_expected());
     // So often that one time at which nothing can be said is not missed.
     let pause = interval.map_or(Duration::from_secs(1), |interval| interval / 4);
     let bridge = Arc::downgrade(bridge);
     let watchdog = thread::Builder::new().name("watchdog".to_owned()).spawn(move || {
         while let Some(bridge) = bridge.upgrade() {
-            match (bridge.tokens().stuck_for(), interval) {
+            match (bridge.tokens().stuck_for().filter(|stuck| *stuck >= AT_LEAST), interval) {
                 (None, Some(_)) => {
                     if let Err(why) = notify::send(notify::WATCHDOG) {
                         debug!("cannot tell the service manager that the bridge is well: {why}");

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::thread;
 use std::time::Duration;
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
@@ -116,8 +115,6 @@ pub(super) struct Library {
     pub(super) unreadable: Mutex<BTreeSet<u64>>,
     /// Whose sessions end with the module.
     pub(super) tokens: Mutex<Vec<Weak<Token>>>,
-    /// Whether somebody waits in [`Self::ask`].
-    asking: AtomicBool,
     /// Whether C_Finalize is still to be called.
     initialized: AtomicBool,
     functions: Option<Functions>,
@@ -135,7 +132,6 @@ impl Library {
             serial: Mutex::default(),
             unreadable: Mutex::default(),
             tokens: Mutex::default(),
-            asking: AtomicBool::new(false),
             initialized: AtomicBool::new(false),
             functions: Functions::of(path),
             pkcs11,
@@ -271,22 +267,10 @@ impl Library {
         }
     }
 
-    /// Asks every token something in a thread of its own, unless such a thread still waits: the answer is what counts.
-    pub(super) fn ask(self: &Arc<Self>) {
-        if self.asking.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let me = Arc::clone(self);
-        let asker = thread::Builder::new().name("ask-module".to_owned()).spawn(move || {
-            let tokens = me.tokens.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            for token in tokens.iter().filter_map(Weak::upgrade) {
-                token.ask();
-            }
-            me.asking.store(false, Ordering::Release);
-        });
-        if asker.is_err() {
-            self.asking.store(false, Ordering::Release);
-        }
+    /// Asks every token something, without waiting for the answers. One that hangs does not keep the others from being asked.
+    pub(super) fn ask(&self) {
+        let tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        tokens.iter().filter_map(Weak::upgrade).for_each(|token| token.ask());
     }
 
     /// Calls C_Finalize, whatever comes of it.

@@ -2,8 +2,8 @@
 #![forbid(unsafe_code)]
 
 use std::cell::Cell;
-use std::sync::Weak;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -198,10 +198,20 @@ impl Token {
         Ok(seat)
     }
 
-    /// Has the token answer something.
-    pub(super) fn ask(&self) {
-        if let Err(error) = self.run(|seat| self.try_out(&seat.session)) {
-            log::debug!("token {}: {error}", self.info().name());
+    /// Has the token answer something in a thread of its own, unless such a thread still waits: the answer is what counts.
+    pub(super) fn ask(self: &Arc<Self>) {
+        if self.asked.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let me = Arc::clone(self);
+        let asker = thread::Builder::new().name("ask-token".to_owned()).spawn(move || {
+            if let Err(error) = me.run(|seat| me.try_out(&seat.session)) {
+                log::debug!("token {}: {error}", me.info().name());
+            }
+            me.asked.store(false, Ordering::Release);
+        });
+        if asker.is_err() {
+            self.asked.store(false, Ordering::Release);
         }
     }
 
@@ -336,7 +346,11 @@ fn look_for(token: &Weak<Token>) {
             return;
         }
         let name = token.info().name();
-        match token.is_back() {
+        let back = token.is_back();
+        if back.as_ref().err().is_none_or(Error::is_failed_call) {
+            watch::answered();
+        }
+        match back {
             Ok(()) if token.health.is_replaced() => {
                 log::info!("token {name}: another one is in its place, whose PIN has to be proved");
                 return token.health.rise();

@@ -47,6 +47,8 @@ pub struct Token {
     pub(super) health: Health,
     /// Whether the state of a session says that it is logged in, where it is.
     pub(super) tells_login: AtomicBool,
+    /// Whether somebody waits for what it was asked, to see whether it answers.
+    pub(super) asked: AtomicBool,
     /// Whether a session has to be logged in whatever the others are.
     pub(super) logs_in_each: AtomicBool,
     /// Whether a PIN was typed at the token itself. Held by whoever waits for that.
@@ -99,6 +101,7 @@ impl Token {
             forgotten: Forgotten::default(),
             health: Health::default(),
             tells_login: AtomicBool::new(false),
+            asked: AtomicBool::new(false),
             logs_in_each: AtomicBool::new(false),
             typed: Mutex::new(false),
             wait,

@@ -16,6 +16,9 @@ pub(super) const ASK_AFTER: Duration = Duration::from_secs(2);
 /// Ticks since the first watch began, from 1: threads read it instead of the clock.
 static NOW: AtomicU64 = AtomicU64::new(1);
 
+/// The answers to threads that have ended.
+static PAST: AtomicU64 = AtomicU64::new(0);
+
 /// Everyone who ever was in a call and whose thread still runs.
 static STAYS: Mutex<Vec<Weak<Stay>>> = Mutex::new(Vec::new());
 
@@ -36,6 +39,12 @@ struct Stay {
     /// Calls that came back, whatever they said.
     answers: AtomicU64,
     rescue: Mutex<Option<Speaks>>,
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        PAST.fetch_add(*self.answers.get_mut(), Ordering::Relaxed);
+    }
 }
 
 impl Stay {
@@ -66,7 +75,7 @@ impl Drop for Guard {
     }
 }
 
-/// The module answered this thread. Whether that was too late.
+/// The module answered this thread, whatever it said. Whether that was too late.
 pub(super) fn answered() -> bool {
     let mine = mine();
     mine.answers.fetch_add(1, Ordering::Relaxed);
@@ -139,7 +148,7 @@ impl Watch {
             stays.retain(|stay| stay.strong_count() > 0);
             stays.iter().filter_map(Weak::upgrade).collect()
         };
-        let (mut overdue, mut answers) = (false, 0_u64);
+        let (mut overdue, mut answers) = (false, PAST.load(Ordering::Relaxed));
         for stay in stays {
             answers = answers.wrapping_add(stay.answers.load(Ordering::Relaxed));
             let since = stay.since.load(Ordering::Acquire);
