@@ -78,6 +78,8 @@ impl Profile {
     /// What the bridge has to be told of such a module, in its configuration and its environment.
     pub fn options(&self, faulty: &Faulty, token: &Token) -> Options {
         let mut options = faulty.options();
+        // RSA keys are made one after another, and the machine may be busy.
+        options.pkcs11 = "call-timeout = 120".to_string();
         let tables = self.text("stage", "configuration").unwrap_or_default();
         options.tables = tables.replace("{password-file}", password(token).to_str().expect("UTF-8"));
         for name in self.texts("module", "needs-env") {
