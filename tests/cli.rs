@@ -448,6 +448,8 @@ fn the_module_is_loaded_only_after_root_is_given_up() {
     for record in ["checked", "served"] {
         assert_eq!(fs::metadata(place.path(record)).unwrap().uid(), 65534, "{record}");
     }
+    // What a module creates without thought for its mode is its user's alone.
+    assert_eq!(fs::metadata(place.path("served")).unwrap().permissions().mode() & 0o777, 0o600);
 }
 
 /// Some starters ignore SIGCHLD, and what is ignored stays so in the programs that they start.
