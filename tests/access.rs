@@ -164,6 +164,22 @@ fn pins_other_than_the_one_in_force_are_tried_once_a_minute() {
     assert!(spy.calls("C_Login") - logins <= 1);
 }
 
+/// C libraries copy PINs into buffers.
+#[test]
+fn a_pin_that_is_far_too_long_reaches_no_module() {
+    let token = Token::create();
+    let spy = Spy::new();
+    let bridge = Bridge::start_with(&token, spy.options());
+    let mut client = Client::connect_as(&bridge, Some((&token.label, &"1".repeat(1025))));
+    client.call(random()).is_refused(reason::AUTHENTICATION_NOT_SUCCESSFUL);
+    client.login = Some(("1".repeat(1025), token.pin.clone()));
+    client.call(random()).is_refused(reason::AUTHENTICATION_NOT_SUCCESSFUL);
+    assert_eq!(spy.calls("C_Login"), 0);
+    client.login = Some((token.label.clone(), "1".repeat(1024)));
+    client.call(random()).is_refused(reason::AUTHENTICATION_NOT_SUCCESSFUL);
+    assert_eq!(spy.calls("C_Login"), 1);
+}
+
 const AWAY: &str = "[[fault]]\nfunction = \"C_Initialize\"\nrv = \"CKR_DEVICE_ERROR\"\n";
 
 #[test]

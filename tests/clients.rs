@@ -130,6 +130,28 @@ fn a_client_does_what_it_has_rights_to_with_the_keys_that_are_its_own() {
     assert!(audit.iter().any(|line| line.contains("(user 'signer'): Destroy failed: ")), "{audit:?}");
 }
 
+/// Whatever a key is called by: one half, the other, or the pair.
+#[test]
+fn a_client_destroys_and_changes_no_key_of_another() {
+    let (token, directory) = (Token::create(), Scratch::new("clients"));
+    let options = kept(&token, &directory, &signer(&token, &directory, "key-prefix = \"zone-\""));
+    let bridge = Bridge::start_with(&token, options);
+    let other = Client::connect(&bridge, &token).create_key_pair(&KeySpec::ecdsa(256).named("other"));
+    let mut client = Client::connect_as(&bridge, Some(("signer", PASSWORD)));
+    let pair = other.private.strip_suffix("_priv").unwrap();
+    for id in [&other.private, &other.public, pair, &pair.to_lowercase()] {
+        let named = || vec![support::key::unique_identifier(id)];
+        for operation in [operation::DESTROY, operation::ACTIVATE, operation::GET, operation::GET_ATTRIBUTES] {
+            client.call(Item::new(operation, named())).is_refused(reason::ITEM_NOT_FOUND);
+        }
+        client.call(Client::rename_item(id, "zone-mine")).is_refused(reason::ITEM_NOT_FOUND);
+        client
+            .call(support::key::sign_item(id, support::key::ecdsa_sha_256(), b"data"))
+            .is_refused(reason::ITEM_NOT_FOUND);
+    }
+    assert_eq!(token.objects().len(), 2);
+}
+
 /// A CA of the test's own.
 struct Ca {
     issuer: Issuer<'static, KeyPair>,

@@ -7,7 +7,7 @@ mod support;
 use support::key::{KeyPair, public_key, rsa_sha_256, unique_identifier};
 use support::message::{Item, attribute, name_attribute};
 use support::tags::{self, algorithm, format, link, object_type, operation, reason, state, usage};
-use support::ttlv::{Node, Value, enumeration, integer, text};
+use support::ttlv::{Node, Value, enumeration, integer, structure, text};
 use support::{Bridge, Client, KeySpec, Token};
 
 const NOT_THERE: &str = "00112233445566778899AABBCCDDEEFF00112233_priv";
@@ -111,6 +111,12 @@ fn get_refuses_private_keys_and_formats_that_do_not_fit() {
         client.call(get(id, Some(format))).is_refused(reason::KEY_FORMAT_TYPE_NOT_SUPPORTED);
     }
     client.call(get(NOT_THERE, None)).is_refused(reason::ITEM_NOT_FOUND);
+    let also = |field: Node| Item::new(operation::GET, vec![unique_identifier(&ec.public), field]);
+    client.call(also(enumeration(tags::KEY_COMPRESSION_TYPE, 1))).payload();
+    let compressed = enumeration(tags::KEY_COMPRESSION_TYPE, 2);
+    client.call(also(compressed)).is_refused(reason::KEY_COMPRESSION_TYPE_NOT_SUPPORTED);
+    let wrapped = structure(tags::KEY_WRAPPING_SPECIFICATION, vec![]);
+    client.call(also(wrapped)).is_refused(reason::FEATURE_NOT_SUPPORTED);
 }
 
 #[test]
@@ -208,6 +214,9 @@ fn locate_finds_by_every_criterion() {
     finds(&mut client, vec![may(usage::SIGN | usage::VERIFY)], &[]);
     finds(&mut client, vec![name_attribute("nobody")], &[]);
     finds(&mut client, vec![long(4096)], &[]);
+    // On-line, archival.
+    finds(&mut client, vec![integer(tags::STORAGE_STATUS_MASK, 3), name_attribute("rsa-pri")], &[&rsa.private]);
+    finds(&mut client, vec![integer(tags::STORAGE_STATUS_MASK, 2)], &[]);
 
     let unknown = vec![attribute("No Such Attribute", Value::Integer(1))];
     client.call(Item::new(operation::LOCATE, unknown)).is_refused(reason::INVALID_FIELD);

@@ -7,7 +7,7 @@ mod support;
 use support::key::{public_key, rsa_sha_256, sign_item, unique_identifier};
 use support::message::{Item, Request, attribute, name_attribute, protocol_version};
 use support::tags::{self, algorithm, continuation, object_type, operation, query, reason, state, usage};
-use support::ttlv::{Node, Value, bytes, enumeration, integer, structure};
+use support::ttlv::{Node, Value, bytes, enumeration, integer, structure, text};
 use support::{Bridge, Client, KeySpec, Token};
 
 const NOT_THERE: &str = "00112233445566778899AABBCCDDEEFF00112233_priv";
@@ -161,6 +161,10 @@ fn create_key_pair_refuses_what_it_cannot_make_and_makes_nothing() {
     // secp256k1
     client.call(KeySpec::new(algorithm::ECDSA, None, Some(0x19)).item()).is_refused(reason::INVALID_FIELD);
     client.call(KeySpec::new(algorithm::RSA, None, None).item()).is_refused(reason::INVALID_MESSAGE);
+    let named = text(tags::NAME_VALUE, "a template");
+    let named = structure(tags::NAME, vec![named, enumeration(tags::NAME_TYPE, 1)]);
+    let template = structure(tags::COMMON_TEMPLATE_ATTRIBUTE, vec![named]);
+    client.call(Item::new(operation::CREATE_KEY_PAIR, vec![template])).is_refused(reason::ITEM_NOT_FOUND);
     // What the token has no place to keep, and a time before which the key should not be used.
     let mut with = |attribute: Node| {
         let mut item = KeySpec::any(&token).item();
@@ -215,8 +219,17 @@ fn modify_attribute_renames_a_key_and_nothing_else() {
         |id: &str, attribute: Node| Item::new(operation::MODIFY_ATTRIBUTE, vec![unique_identifier(id), attribute]);
     let state = attribute("State", Value::Enumeration(1));
     client.call(modify(&pair.private, state)).is_refused(reason::PERMISSION_DENIED);
-    let length = attribute("Cryptographic Length", Value::Integer(4096));
-    client.call(modify(&pair.private, length)).is_refused(reason::PERMISSION_DENIED);
+    for (name, value) in [
+        ("Unique Identifier", Value::TextString("00_pub".into())),
+        ("Object Type", Value::Enumeration(3)),
+        ("Cryptographic Algorithm", Value::Enumeration(4)),
+        ("Cryptographic Length", Value::Integer(4096)),
+        ("Cryptographic Usage Mask", Value::Integer(usage::SIGN | usage::DECRYPT)),
+        ("Activation Date", Value::DateTime(0)),
+    ] {
+        let answer = client.call(modify(&pair.private, attribute(name, value)));
+        assert_eq!(answer.reason, Some(reason::PERMISSION_DENIED), "{name}");
+    }
     client.call(modify(&pair.private, attribute("x-own", Value::Integer(1)))).is_refused(reason::INVALID_FIELD);
     client.call(Client::rename_item(NOT_THERE, "name")).is_refused(reason::ITEM_NOT_FOUND);
 }

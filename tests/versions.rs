@@ -151,5 +151,16 @@ fn parameters_of_later_versions_are_unknown_fields() {
     client.call(sign(pss())).is_refused(reason::INVALID_FIELD);
     client.version = (1, 4);
     client.call(sign(pss())).payload();
+    for (field, fits) in [
+        (enumeration(tags::MASK_GENERATOR, 1), true),
+        (enumeration(tags::MASK_GENERATOR, 2), false),
+        (integer(tags::TRAILER_FIELD, 1), true),
+        (integer(tags::TRAILER_FIELD, 2), false),
+    ] {
+        let mut fields = pss();
+        fields.push(field);
+        let answer = client.call(sign(fields));
+        assert_eq!(answer.reason, (!fits).then_some(reason::INVALID_FIELD), "{answer:?}");
+    }
     assert_eq!(client.attribute(&pair.private, "Sensitive"), Value::Boolean(true));
 }

@@ -21,7 +21,13 @@ pub const CRYPTOGRAPHIC_PARAMETERS: u32 = 0x42_002B;
 pub const HASHING_ALGORITHM: u32 = 0x42_0038;
 pub const KEY_BLOCK: u32 = 0x42_0040;
 pub const KEY_FORMAT_TYPE: u32 = 0x42_0042;
+pub const KEY_COMPRESSION_TYPE: u32 = 0x42_0041;
 pub const KEY_MATERIAL: u32 = 0x42_0043;
+pub const KEY_WRAPPING_SPECIFICATION: u32 = 0x42_0047;
+pub const NAME: u32 = 0x42_0053;
+pub const STORAGE_STATUS_MASK: u32 = 0x42_008E;
+pub const MASK_GENERATOR: u32 = 0x42_0101;
+pub const TRAILER_FIELD: u32 = 0x42_0104;
 pub const KEY_VALUE: u32 = 0x42_0045;
 pub const LINK_TYPE: u32 = 0x42_004B;
 pub const LINKED_OBJECT_IDENTIFIER: u32 = 0x42_004C;
@@ -130,6 +136,7 @@ pub mod reason {
     pub const CRYPTOGRAPHIC_FAILURE: u32 = 0x0A;
     pub const PERMISSION_DENIED: u32 = 0x0C;
     pub const KEY_FORMAT_TYPE_NOT_SUPPORTED: u32 = 0x10;
+    pub const KEY_COMPRESSION_TYPE_NOT_SUPPORTED: u32 = 0x11;
     pub const GENERAL_FAILURE: u32 = 0x100;
 
     /// The reasons that the Cascade client can parse.
