@@ -136,7 +136,7 @@ fn a_client_destroys_and_changes_no_key_of_another() {
     let (token, directory) = (Token::create(), Scratch::new("clients"));
     let options = kept(&token, &directory, &signer(&token, &directory, "key-prefix = \"zone-\""));
     let bridge = Bridge::start_with(&token, options);
-    let other = Client::connect(&bridge, &token).create_key_pair(&KeySpec::ecdsa(256).named("other"));
+    let other = Client::connect(&bridge, &token).create_key_pair(&KeySpec::any(&token).named("other"));
     let mut client = Client::connect_as(&bridge, Some(("signer", PASSWORD)));
     let pair = other.private.strip_suffix("_priv").unwrap();
     for id in [&other.private, &other.public, pair, &pair.to_lowercase()] {

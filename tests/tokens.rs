@@ -133,8 +133,8 @@ fn what_the_module_prints_to_the_process_that_proves_a_pin_is_logged_too() {
     faulty.play("[module]\nstderr = \"vendor: hello\"\n");
     let bridge = Bridge::start_with(&token, with(&faulty, String::new()));
     works(&token, &mut Client::connect(&bridge, &token));
-    token.pkcs11_tool(&["--change-pin", "--new-pin", "pin-66"]);
-    works(&token, &mut Client::connect_as(&bridge, Some((&token.label, "pin-66"))));
+    token.pkcs11_tool(&["--change-pin", "--new-pin", "pin-6677"]);
+    works(&token, &mut Client::connect_as(&bridge, Some((&token.label, "pin-6677"))));
     let (_, log) = bridge.stop();
     assert_eq!(log.matches("module-stderr: vendor: hello\n").count(), 2, "{log}");
 }
