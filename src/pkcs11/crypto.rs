@@ -90,6 +90,10 @@ impl Token {
         if key.class == Class::PrivateKey {
             return Err(Error::Unsupported("verifying with a private key"));
         }
+        // tpm2-pkcs11 says CKR_ARGUMENTS_BAD to it.
+        if signature.is_empty() {
+            return Ok(false);
+        }
         let verified = self
             .on_object(key.class, &key.id, |session, object| Ok(session.verify(mechanism, object, data, signature)?));
         match verified {
