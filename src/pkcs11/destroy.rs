@@ -26,7 +26,7 @@ impl Token {
     }
 
     /// Removes a key pair whose client will never hear of it. There is nobody for whom it could be too late, so it is tried until it is
-    /// done, or has failed [`TRIES`] times.
+    /// done, or has failed a few times.
     ///
     /// # Errors
     /// Those of [`Self::destroy`]: the pair stays.
