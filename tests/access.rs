@@ -168,6 +168,9 @@ fn pins_other_than_the_one_in_force_are_tried_once_a_minute() {
 #[test]
 fn a_pin_that_is_far_too_long_reaches_no_module() {
     let token = Token::create();
+    if Spy::is_blind(&token) {
+        return;
+    }
     if Hsm::chosen().is_not(Hsm::SoftHsm2, "what a module makes of the longest PIN is its own affair") {
         return;
     }

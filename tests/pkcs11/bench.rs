@@ -36,15 +36,10 @@ pub fn on_token(test: &str, body: fn(&Bench)) {
     on(test, &Hsm::chosen().library(), &["one", "two"], body);
 }
 
-/// Runs `body` in a process of its own, on a module that misbehaves as [`Bench::play`] says.
+/// Runs `body` in a process of its own, on SoftHSM that misbehaves as [`Bench::play`] says.
 pub fn on_faulty(test: &str, body: fn(&Bench)) {
-    on(test, &faulty::module(), &["one"], body);
-}
-
-/// The same where it plays what other modules do: over SoftHSM only, which has all that they have.
-pub fn on_faulty_softhsm(test: &str, body: fn(&Bench)) {
     if !Hsm::chosen().is_not(Hsm::SoftHsm2, "it is what others are played over") {
-        on_faulty(test, body);
+        on(test, &faulty::module(), &["one"], body);
     }
 }
 
