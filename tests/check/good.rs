@@ -142,10 +142,12 @@ fn at_a_terminal(place: &Place, typed: &str) -> Said {
     let check = place.command(&["--data-objects"]);
     let words: Vec<_> = std::iter::once(check.get_program()).chain(check.get_args()).collect();
     let line: Vec<_> = words.iter().map(|word| format!("'{}'", word.to_str().unwrap())).collect();
+    // The shell that `script` starts leaves its place, else it would be interrupted as well, and its exit code be the one that is seen.
+    let line = format!("exec {}", line.join(" "));
     let mut script = place.prepared("script", &[]);
     script = {
         let mut plain = Command::new("script");
-        plain.args(["--quiet", "--return", "--command", &line.join(" "), "/dev/null"]);
+        plain.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
         plain.envs(script.get_envs().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))));
         plain
     };
