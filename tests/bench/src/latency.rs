@@ -32,14 +32,34 @@ pub fn run(pace: Pace, report: &mut Report) {
         row(SECTION, &trio.measure(&asks.get(Kind::P256), connections), report);
     }
     for connections in CONNECTIONS {
-        let measured = trio.measure(&asks.query(), connections);
-        row(SECTION, &measured, report);
-        if connections == 1 {
-            report.at_most("Query, one connection, p50 beyond echo", "µs", beyond(&measured), 6.0);
-        }
+        query(&mut trio, &asks, connections, report);
     }
     // Last, as the token grows by it.
     row(SECTION, &trio.measure(&asks.create_key_pair(), 1), report);
+}
+
+/// Only what there are targets for.
+pub fn brief(pace: Pace, report: &mut Report) {
+    let token = Token::create();
+    let bridge = start(&token, Options::default());
+    let asks = Asks::make(&bridge, &token, &[Kind::P256, Kind::Rsa2048]);
+    let mut trio = Trio::start(&Token::module(), token, bridge, &[], pace);
+    for kind in [Kind::P256, Kind::Rsa2048] {
+        for connections in [1, 2, 8] {
+            let measured = trio.measure(&asks.sign(kind, 1), connections);
+            row(SECTION, &measured, report);
+            judge(kind, &measured, report);
+        }
+    }
+    query(&mut trio, &asks, 1, report);
+}
+
+fn query(trio: &mut Trio, asks: &Asks, connections: usize, report: &mut Report) {
+    let measured = trio.measure(&asks.query(), connections);
+    row(SECTION, &measured, report);
+    if connections == 1 {
+        report.at_most("Query, one connection, p50 beyond echo", "µs", beyond(&measured), 6.0);
+    }
 }
 
 fn judge(kind: Kind, measured: &Measured, report: &mut Report) {

@@ -30,7 +30,7 @@ use rounds::Pace;
 
 const USAGE: &str = "usage: bench [--pace ROUNDS,MILLISECONDS] [--json FILE] [SECTION...]
        bench instructions [--record]
-sections: requests, connections, slow, footprint (these are run without any), growth, hostile";
+sections: requests, connections, slow, footprint (these are run without any), growth, hostile, brief";
 
 fn main() -> ExitCode {
     let args: Vec<String> = env::args().skip(1).collect();
@@ -75,6 +75,7 @@ fn measure(words: &[&str]) -> ExitCode {
     for section in sections {
         match section {
             "requests" => latency::run(pace, &mut report),
+            "brief" => latency::brief(pace, &mut report),
             "connections" => connections::run(pace, &mut report),
             "slow" => slow::run(pace, &mut report),
             "footprint" => footprint::run(&mut report),
