@@ -34,6 +34,8 @@ struct State<S> {
     refused: Option<Instant>,
     anchor: Anchor<S>,
     closed: bool,
+    /// Threads that wait for a session: to wake nobody costs a system call as well.
+    waiting: u32,
 }
 
 enum Anchor<S> {
@@ -45,8 +47,15 @@ enum Anchor<S> {
 impl<S> Pool<S> {
     /// A pool of at most `most` sessions beside the anchor; 0 makes the anchor serve. Borrowers wait for at most `wait`.
     pub(super) fn new(most: u32, wait: Duration) -> Self {
-        let state =
-            State { idle: Vec::new(), lent: 0, limit: most, refused: None, anchor: Anchor::None, closed: false };
+        let state = State {
+            idle: Vec::new(),
+            lent: 0,
+            limit: most,
+            refused: None,
+            anchor: Anchor::None,
+            closed: false,
+            waiting: 0,
+        };
         Self { state: Mutex::new(state), freed: Condvar::new(), most, wait }
     }
 
@@ -109,7 +118,7 @@ impl<S> Pool<S> {
                 }
             }
             let Some(left) = self.wait.checked_sub(started.elapsed()) else { return Err(Error::NoSession) };
-            state = self.freed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = self.wait(state, left);
         }
     }
 
@@ -130,7 +139,7 @@ impl<S> Pool<S> {
             // This wake-up may have been for somebody who waits for another session.
             self.freed.notify_one();
             let Some(left) = self.wait.checked_sub(started.elapsed()) else { return Err(Error::NoSession) };
-            state = self.freed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = self.wait(state, left);
         }
     }
 
@@ -159,6 +168,13 @@ impl<S> Pool<S> {
             sessions.push(session);
         }
         sessions
+    }
+
+    fn wait<'p>(&'p self, mut state: MutexGuard<'p, State<S>>, left: Duration) -> MutexGuard<'p, State<S>> {
+        state.waiting = state.waiting.saturating_add(1);
+        state = self.freed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        state.waiting = state.waiting.saturating_sub(1);
+        state
     }
 
     /// The state is whole whenever the lock is free, even after a panic elsewhere.
@@ -204,8 +220,10 @@ impl<S> Loan<'_, S> {
 impl<S> Drop for Loan<'_, S> {
     fn drop(&mut self) {
         let mut session = self.session.take();
-        if self.anchor {
-            self.pool.lock().anchor = session.map_or(Anchor::None, Anchor::Home);
+        let is_awaited = if self.anchor {
+            let mut state = self.pool.lock();
+            state.anchor = session.map_or(Anchor::None, Anchor::Home);
+            state.waiting > 0
         } else {
             // After a panic nobody knows what the session is in the middle of.
             if !self.sound || thread::panicking() {
@@ -217,8 +235,11 @@ impl<S> Drop for Loan<'_, S> {
             if let Some(session) = session {
                 state.idle.push(session);
             }
+            state.waiting > 0
+        };
+        if is_awaited {
+            self.pool.freed.notify_one();
         }
-        self.pool.freed.notify_one();
     }
 }
 
