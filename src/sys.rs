@@ -11,7 +11,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::mem::{self, MaybeUninit};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -419,6 +419,16 @@ pub fn listener(fd: OwnedFd) -> io::Result<TcpListener> {
     let listener = TcpListener::from(fd);
     listener.set_nonblocking(false)?;
     Ok(listener)
+}
+
+/// Reads what has arrived on `socket`, without waiting for it.
+///
+/// # Errors
+/// [`io::ErrorKind::WouldBlock`] if nothing has, and what recv(2) says.
+pub fn receive_now(socket: &TcpStream, buf: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the pointer and the length are those of `buf`, which nobody else has.
+    let read = unsafe { libc::recv(socket.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len(), libc::MSG_DONTWAIT) };
+    usize::try_from(check(read as i64)?).map_err(io::Error::other)
 }
 
 fn check<T: PartialEq + From<i8>>(result: T) -> io::Result<T> {

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use rustls::{PeerIncompatible, ServerConnection};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::Shared;
+use super::bustle::{self, Awake};
 use super::deadline::Deadlined;
 use super::inbox::{Inbox, KEPT};
 use super::line::{self, CLOSING_PAUSE, DISCARDED_UNKNOWN, InHand, Line};
@@ -49,6 +50,7 @@ pub(super) fn serve(open: &Arc<Open>, place: &Place, peer: &Arc<Peer>, shared: &
         answered: 0,
         patience: Some(Patience { since: Instant::now(), allowed: settings.unauthenticated_timeout }),
         dataless: 0,
+        prompt: false,
     };
     let mut end = connection.run();
     if open.gave_way() {
@@ -103,6 +105,8 @@ struct Connection<'a> {
     patience: Option<Patience>,
     /// Bytes received since the last that held data.
     dataless: usize,
+    /// The last request came as soon as its client had the answer before it.
+    prompt: bool,
 }
 
 impl Connection<'_> {
@@ -149,7 +153,9 @@ impl Connection<'_> {
                 let request = InHand::new(&self.inbox, len);
                 line.in_hand = Some(request.clone());
                 drop(line);
+                let busy = self.shared.bustle.begin();
                 let after = self.shared.service.answer(self.peer, request.bytes(), &mut self.outbox);
+                drop(busy);
                 line = line::lock(self.line);
                 self.open.set_being_answered(false);
                 if line.in_hand.take().is_none() {
@@ -205,6 +211,7 @@ impl Connection<'_> {
             self.receive(tls, begun)?;
             if !begun && !self.inbox.is_empty() {
                 begun = true;
+                self.prompt = self.patience.is_none() && bustle::is_prompt(self.stream.waited());
                 self.open.set_in_hand(true);
                 self.allow_reading(limits.request_timeout);
             }
@@ -217,7 +224,9 @@ impl Connection<'_> {
 
     /// Reads once from the socket, and takes what this decrypts to into the inbox.
     fn receive(&mut self, tls: &mut ServerConnection, begun: bool) -> Result<(), End> {
-        match tls.read_tls(&mut self.stream) {
+        let awake = if self.prompt && !begun { self.shared.bustle.wait_awake() } else { None };
+        let read = tls.read_tls(&mut Watchful { stream: &mut self.stream, awake });
+        match read {
             // Also after the peer's close_notify.
             Ok(0) if self.shared.places.is_stopping() => return Err(End::Stopping),
             Ok(0) if begun => return Err(End::Broken(ErrorKind::UnexpectedEof.into())),
@@ -297,6 +306,19 @@ impl Connection<'_> {
         };
         let waits = !allowed.is_zero() && !self.shared.places.is_stopping();
         line::hang_up(&mut line::lock(self.line).tls, &mut self.stream, discarded, allowed, waits);
+    }
+}
+
+/// Reads without falling asleep at first, where it may.
+struct Watchful<'w, 's> {
+    stream: &'w mut Deadlined<'s>,
+    awake: Option<Awake<'w>>,
+}
+
+impl Read for Watchful<'_, '_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let looked = self.awake.take().and_then(|awake| self.stream.read_awake(buf, |waited| awake.goes_on(waited)));
+        looked.unwrap_or_else(|| self.stream.read(buf))
     }
 }
 

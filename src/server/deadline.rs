@@ -3,7 +3,10 @@
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::TcpStream;
+use std::thread;
 use std::time::{Duration, Instant};
+
+use crate::sys;
 
 /// How much later than its deadline a call may end, for the sake of not setting the socket's timer anew each time.
 const TOLERANCE: Duration = Duration::from_millis(10);
@@ -31,6 +34,22 @@ impl<'a> Deadlined<'a> {
     /// Lets writes go on for `allowed` from now on, all of them together.
     pub fn allow_writing(&mut self, allowed: Duration) {
         self.writing.restart(allowed);
+    }
+
+    /// How long it has been allowed to read.
+    pub fn waited(&self) -> Duration {
+        self.reading.since.elapsed()
+    }
+
+    /// Looks again and again for something to read, for as long as `awake` says so of the time waited; none if nothing has come.
+    pub fn read_awake(&self, buf: &mut [u8], mut awake: impl FnMut(Duration) -> bool) -> Option<io::Result<usize>> {
+        while awake(self.waited()) {
+            match sys::receive_now(self.socket, buf) {
+                Err(error) if is_early(&error) => thread::yield_now(),
+                done => return Some(done),
+            }
+        }
+        None
     }
 
     /// The socket itself, for what needs no deadline.
@@ -155,6 +174,22 @@ mod tests {
             }
         };
         assert_eq!(error.kind(), ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn looks_awake_for_as_long_as_it_is_told_to() {
+        let (mut peer, socket) = pair();
+        let stream = Deadlined::new(&socket, Duration::from_secs(60));
+        let (mut byte, mut looks) = ([0], 0);
+        let nothing = stream.read_awake(&mut byte, |_| {
+            looks += 1;
+            looks <= 3
+        });
+        assert!(nothing.is_none() && looks == 4);
+        peer.write_all(b"x").unwrap();
+        assert_eq!(stream.read_awake(&mut byte, |_| true).unwrap().unwrap(), 1);
+        drop(peer);
+        assert_eq!(stream.read_awake(&mut byte, |_| true).unwrap().unwrap(), 0);
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod look;
 pub mod tls;
 
 mod accept;
+mod bustle;
 mod client_ca;
 mod connection;
 mod deadline;
@@ -26,6 +27,7 @@ use log::warn;
 use rustls::ServerConfig;
 
 use crate::bridge::Service;
+use bustle::Bustle;
 use places::{Limits, Places};
 use remarks::Remarks;
 
@@ -214,6 +216,7 @@ impl Server {
             service,
             places,
             remarks: Remarks::new(),
+            bustle: Bustle::new(),
             on_failure: self.on_failure,
         });
         let mut running = Running { shared: Arc::clone(&shared), acceptors: Vec::new(), drain_timeout };
@@ -239,6 +242,7 @@ struct Shared {
     service: Arc<dyn Service>,
     places: Arc<Places>,
     remarks: Remarks,
+    bustle: Bustle,
     on_failure: OnFailure,
 }
 
