@@ -17,6 +17,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
 
 pub use accounts::{User, group, group_name, user, user_name};
 pub use caught::{Caught, is_ending};
@@ -419,6 +420,17 @@ pub fn listener(fd: OwnedFd) -> io::Result<TcpListener> {
     let listener = TcpListener::from(fd);
     listener.set_nonblocking(false)?;
     Ok(listener)
+}
+
+/// Processor time that this thread has had; zero where that is not told.
+pub fn thread_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a timespec that the call writes.
+    if unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) } != 0 {
+        return Duration::ZERO;
+    }
+    let (seconds, nanoseconds) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
+    Duration::new(seconds.unwrap_or(0), nanoseconds.unwrap_or(0))
 }
 
 /// Reads what has arrived on `socket`, without waiting for it.

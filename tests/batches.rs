@@ -5,11 +5,12 @@
 
 mod support;
 
-use support::key::unique_identifier;
+use support::bridge::Options;
+use support::key::{KeyPair, sign_item, unique_identifier};
 use support::message::{Item, Request};
 use support::tags::{self, continuation, operation, query, reason};
-use support::ttlv::{boolean, enumeration, integer, structure, text};
-use support::{Bridge, Client, KeySpec, Token};
+use support::ttlv::{boolean, bytes, enumeration, integer, structure, text};
+use support::{Bridge, Client, Faulty, KeySpec, Response, Token, until};
 
 fn random(id: &[u8]) -> Item {
     Item::new(operation::RNG_RETRIEVE, vec![integer(tags::DATA_LENGTH, 8)]).with_id(id)
@@ -181,4 +182,122 @@ fn an_asynchronous_client_is_answered_at_once() {
     let header = structure(tags::REQUEST_HEADER, fields);
     let message = structure(tags::REQUEST_MESSAGE, vec![header, request.items[0].to_node()]);
     client.ask_node(&message).single().payload();
+}
+
+/// What makes C_Sign take a time that is worth a thread.
+const SLOW: &str = "[[fault]]\nfunction = \"C_Sign\"\nquery = false\ndelay-ms = 5\n";
+
+/// A bridge on a module that takes its time for signatures, and knows it.
+fn start_slow(settings: &str) -> (Token, Faulty, Bridge, Client, KeyPair) {
+    let (token, faulty) = (Token::create(), Faulty::new());
+    let tables = format!("[[token]]\nname = {:?}\n{settings}\n", token.label);
+    let options = Options { tables, ..faulty.options() };
+    let bridge = Bridge::start_with(&token, options);
+    let mut client = Client::connect(&bridge, &token);
+    let pair = client.create_key_pair(&KeySpec::any(&token));
+    faulty.play(SLOW);
+    let request = client.request(signatures(&token, &[&pair.private; 2]));
+    assert_eq!(client.ask(&request).answers.len(), 2);
+    (token, faulty, bridge, client, pair)
+}
+
+/// An item for each key, with data and an id of its own.
+fn signatures(token: &Token, keys: &[&String]) -> Vec<Item> {
+    let item = |(number, key): (usize, &&String)| {
+        let data = format!("data {number}");
+        sign_item(key, token.sign_parameters(), data.as_bytes()).with_id(&[u8::try_from(number).unwrap()])
+    };
+    keys.iter().enumerate().map(item).collect()
+}
+
+#[test]
+fn signatures_of_a_batch_wait_together_for_a_token_that_takes_its_time() {
+    let (token, faulty, bridge, mut client, pair) = start_slow("");
+    let hang = "[[fault]]\nfunction = \"C_Sign\"\nquery = false\nhang = true\n";
+    faulty.play(hang);
+    let request = client.request(signatures(&token, &[&pair.private; 8]));
+    client.send(&request.encode());
+    until("all are under way", || faulty.count("calls-hanging") == 8);
+    faulty.play("");
+    let response = Response::read(&client.receive().expect("an answer"));
+    assert_eq!(response.answers.len(), 8);
+    for (number, answer) in response.answers.iter().enumerate() {
+        assert_eq!(answer.id.as_deref(), Some(&[u8::try_from(number).unwrap()][..]));
+        let signature = answer.payload().child(tags::SIGNATURE_DATA).clone();
+        let data = bytes(tags::DATA, format!("data {number}").as_bytes());
+        let payload = vec![unique_identifier(&pair.public), token.sign_parameters(), data, signature];
+        let verified = client.ok(operation::SIGNATURE_VERIFY, payload);
+        assert_eq!(verified.child(tags::VALIDITY_INDICATOR).as_enumeration(), 1, "the signature of its own data");
+    }
+    // Their threads are gone, and so are the sessions that were lent.
+    until("its threads end", || !bridge.thread_names().iter().any(|name| name.starts_with("batch-")));
+    client.random(8);
+}
+
+#[test]
+fn a_batch_takes_no_more_sessions_than_there_are() {
+    let (token, faulty, _bridge, mut client, pair) = start_slow("max-sessions = 4");
+    let before = faulty.count("peak-sessions");
+    assert!(before <= 4);
+    let request = client.request(signatures(&token, &[&pair.private; 32]));
+    assert!(client.ask(&request).answers.iter().all(|answer| answer.status == 0));
+    assert_eq!(faulty.count("peak-sessions"), 4);
+}
+
+#[test]
+fn a_module_that_is_called_by_one_thread_at_a_time_is_so_in_a_batch() {
+    let (token, faulty, _bridge, mut client, pair) = start_slow("serialize = true");
+    let request = client.request(signatures(&token, &[&pair.private; 8]));
+    assert!(client.ask(&request).answers.iter().all(|answer| answer.status == 0));
+    assert_eq!(faulty.count("peak-calls-under-way"), 1);
+}
+
+#[test]
+fn a_batch_that_wants_its_order_kept_begins_nothing_after_a_failure() {
+    let (token, faulty, _bridge, mut client, pair) = start_slow("");
+    let (nobody, count) = ("00_priv".to_owned(), faulty.count("C_Sign"));
+    let mut keys = vec![&pair.private; 8];
+    keys[1] = &nobody;
+    let request = Request { order: Some(true), ..client.request(signatures(&token, &keys)) };
+    assert_eq!(client.ask(&request).answers.len(), 2);
+    assert_eq!(faulty.count("C_Sign"), count + 1);
+}
+
+#[test]
+fn a_signature_that_fails_among_others_ends_the_batch_or_does_not_as_the_client_says() {
+    let (token, _faulty, _bridge, mut client, pair) = start_slow("");
+    let nobody = "00_priv".to_owned();
+    let mut keys = vec![&pair.private; 8];
+    keys[3] = &nobody;
+    for (option, count) in [(None, 4), (Some(continuation::STOP), 4), (Some(continuation::CONTINUE), 8)] {
+        let request = Request { continuation: option, ..client.request(signatures(&token, &keys)) };
+        let response = client.ask(&request);
+        assert_eq!(response.answers.len(), count);
+        for (number, answer) in response.answers.iter().enumerate() {
+            assert_eq!(answer.id.as_deref(), Some(&[u8::try_from(number).unwrap()][..]));
+            if number == 3 {
+                answer.is_refused(reason::ITEM_NOT_FOUND);
+            } else {
+                answer.payload();
+            }
+        }
+    }
+}
+
+#[test]
+fn what_comes_between_signatures_waits_for_those_before_it() {
+    let (token, faulty, _bridge, mut client, pair) = start_slow("");
+    let mut items = signatures(&token, &[&pair.private; 4]);
+    // After it, the key is not there any more.
+    items.push(Item::new(operation::DESTROY, vec![unique_identifier(&pair.private)]).with_id(b"gone"));
+    let late = signatures(&token, &[&pair.private; 8]);
+    items.extend(late.into_iter().skip(4));
+    let request = Request { continuation: Some(continuation::CONTINUE), ..client.request(items) };
+    client.revoke(&pair.private);
+    let count = faulty.count("C_Sign");
+    let response = client.ask(&request);
+    assert_eq!(response.answers.len(), 9);
+    let worked: Vec<_> = response.answers.iter().map(|answer| answer.status == 0).collect();
+    assert_eq!(worked, [true, true, true, true, true, false, false, false, false]);
+    assert_eq!(faulty.count("C_Sign"), count + 4);
 }

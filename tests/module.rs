@@ -109,6 +109,40 @@ fn a_batch_that_hangs_tells_what_was_done_and_does_no_more() {
     assert!(!audit.iter().any(|line| line.contains("third")), "{audit:?}");
 }
 
+#[test]
+fn a_signature_that_hangs_among_others_holds_only_itself_up_and_ends_the_batch() {
+    let (token, faulty) = (Token::create(), Faulty::new());
+    let bridge = impatient(&faulty, &token);
+    let mut good = Client::connect(&bridge, &token);
+    let pair = good.create_key_pair(&KeySpec::any(&token));
+    let items = |count: u8| {
+        (0..count).map(|id| sign_item(&pair.private, token.sign_parameters(), b"data").with_id(&[id])).collect()
+    };
+    let slow = "[[fault]]\nfunction = \"C_Sign\"\nquery = false\ndelay-ms = 5\n";
+    faulty.play(slow);
+    good.ask(&good.request(items(2)));
+    for (round, option) in [None, Some(continuation::CONTINUE)].into_iter().enumerate() {
+        let hang = format!("[[fault]]\nfunction = \"C_Sign\"\nquery = false\nhang = true\nnext = 1\narm = {round}\n");
+        faulty.play(&(hang + slow));
+        let mut client = Client::connect(&bridge, &token);
+        let request = Request { continuation: option, ..client.request(items(8)) };
+        let response = client.ask(&request);
+        assert!(client.is_closed());
+        let stuck = response.answers.iter().position(|answer| answer.status != 0).expect("one hangs");
+        response.answers[stuck].is_refused(reason::GENERAL_FAILURE);
+        assert_eq!(response.answers[stuck].message.as_deref(), Some("the HSM has not answered in time"));
+        assert_eq!(response.answers.len(), if option.is_none() { stuck + 1 } else { 8 });
+        for answer in &response.answers[stuck + 1..] {
+            assert!(answer.message.as_deref().unwrap().starts_with("not done"));
+        }
+        assert_eq!(faulty.count("calls-hanging"), 1);
+        good.sign(&pair.private, token.sign_parameters(), b"data");
+        faulty.play(slow);
+    }
+    faulty.play("");
+    until("the threads end", || !bridge.thread_names().iter().any(|name| name.starts_with("batch-")));
+}
+
 fn locate() -> Item {
     Item::new(operation::LOCATE, vec![])
 }

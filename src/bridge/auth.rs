@@ -13,6 +13,7 @@ use crate::kmip::{Credential, Failure, Outcome, ResultReason};
 use crate::pkcs11::{Pin, Refusal, Token};
 
 /// Who a message comes from, found out at the first item that has to know, once a message.
+#[derive(Clone)]
 pub(super) struct Admission<'a> {
     credential: Option<&'a Credential<'a>>,
     verdict: Option<Outcome<Admitted>>,

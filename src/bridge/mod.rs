@@ -5,6 +5,7 @@ pub mod access;
 mod attribute;
 mod audit;
 mod auth;
+mod batch;
 mod der;
 mod dnskey;
 mod hash;

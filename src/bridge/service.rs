@@ -10,8 +10,9 @@ use log::{debug, trace};
 
 use super::access::{Access, Certificate, Clients, FailedLogins};
 use super::audit;
+use super::batch::Batch;
 use super::object::Departed;
-use super::op::{self, Context};
+use super::op;
 use super::progress::Progress;
 use super::public_keys::PublicKeys;
 use crate::kmip::{
@@ -142,32 +143,9 @@ impl Bridge {
     }
 
     fn carry_out(&self, peer: &Peer, request: &Request<'_>, response: &mut Vec<u8>) -> After {
-        let header = &request.header;
-        let (version, mut writer) = self.begin(header, response);
-        let is_batch = header.batch_count > 1;
-        if is_batch {
-            peer.progress.clear();
-        }
-        let mut context = Context::new(self, peer, header, version);
-        for item in request.items() {
-            let start = writer.position();
-            let outcome = op::dispatch(&mut context, &item, &mut writer);
-            if let Err(failure) = &outcome {
-                let operation = item.operation.map(|operation| operation.to_string());
-                debug!("{}: {}: {failure}", peer.address, operation.as_deref().unwrap_or("batch item"));
-            }
-            if (outcome.is_err() && header.continuation == Continuation::Stop) || writer.is_full() {
-                break;
-            }
-            if is_batch && !peer.progress.answered(writer.since(start)) {
-                break;
-            }
-        }
-        writer.finish();
-        if is_batch {
-            peer.progress.clear();
-        }
-        if context.is_proven() { After::KeepOpenProven } else { After::KeepOpen }
+        let (version, writer) = self.begin(&request.header, response);
+        let batch = Batch::new(self, peer, &request.header, version, writer);
+        if batch.carry_out(request) { After::KeepOpenProven } else { After::KeepOpen }
     }
 }
 
@@ -253,7 +231,7 @@ fn no_answer(changes: bool) -> Failure {
 }
 
 /// The answer to an item behind that.
-fn not_begun() -> Failure {
+pub(super) fn not_begun() -> Failure {
     Failure::new(ResultReason::GENERAL_FAILURE, "not done: the HSM has not answered an item before this one in time")
 }
 

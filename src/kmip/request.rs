@@ -54,6 +54,8 @@ pub struct RequestHeader<'a> {
     pub credential: Option<Credential<'a>>,
     /// What a failure does to the items after it.
     pub continuation: Continuation,
+    /// Whether the items are to be carried out one after another, as the Batch Order Option can ask for.
+    pub ordered: bool,
     /// Items in the message, at least one.
     pub batch_count: usize,
 }
@@ -166,7 +168,7 @@ impl<'a> RequestHeader<'a> {
         let [_, max_size, correlation, _, asynchronous, capable, _, authentication, continuation, order, time, count] =
             read_fields(item, &HEADER, version)?;
         // Read for their types only.
-        for flag in [asynchronous, capable, order].into_iter().flatten() {
+        for flag in [asynchronous, capable].into_iter().flatten() {
             flag.boolean()?;
         }
         time.map(|time| time.date_time()).transpose()?;
@@ -179,6 +181,7 @@ impl<'a> RequestHeader<'a> {
             client_correlation_value: correlation.map(|item| item.text()).transpose()?,
             credential: authentication.map(|item| Credential::decode(&item, version)).transpose()?.flatten(),
             continuation: continuation.map_or(Ok(Continuation::Stop), |item| continuation_of(&item, batch_count))?,
+            ordered: order.map_or(Ok(false), |item| item.boolean())?,
             batch_count,
         })
     }

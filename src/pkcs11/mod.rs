@@ -34,6 +34,7 @@ mod prover;
 mod repair;
 mod rv;
 mod slot;
+mod spread;
 mod survey;
 mod template;
 mod token;

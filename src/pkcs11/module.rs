@@ -190,7 +190,7 @@ impl Library {
             if self.door.step_in() {
                 // Made first, so that it is left again whatever follows.
                 let mut inside = Inside { library: self, _turn: None };
-                if self.cannot_lock.load(Ordering::Acquire) || self.wants_turns.load(Ordering::Acquire) {
+                if self.is_serial() {
                     inside._turn = Some(self.serial.lock().unwrap_or_else(PoisonError::into_inner));
                 }
                 // Closed meanwhile, while waiting for the turn.
@@ -205,6 +205,11 @@ impl Library {
                 self.renew()?;
             }
         }
+    }
+
+    /// Whether calls come one at a time.
+    pub(super) fn is_serial(&self) -> bool {
+        self.cannot_lock.load(Ordering::Acquire) || self.wants_turns.load(Ordering::Acquire)
     }
 
     pub(super) fn is_closed(&self) -> bool {

@@ -64,6 +64,12 @@ impl<S> Pool<S> {
         self.most
     }
 
+    /// How many could be lent now, as far as is known.
+    pub(super) fn free(&self) -> u32 {
+        let state = self.lock();
+        state.limit.saturating_sub(state.lent)
+    }
+
     /// Lends a session, opened with `open` if none is idle and another is allowed. CKR_SESSION_COUNT from `open` means
     /// that as many are open as the token allows now.
     ///

@@ -25,6 +25,7 @@ use super::object;
 use super::policy::Policy;
 use super::pool::{Loan, Pool};
 use super::slot::TokenInfo;
+use super::spread::Waits;
 use super::watch;
 
 /// A token that a client was admitted to.
@@ -55,6 +56,7 @@ pub struct Token {
     pub(super) typed: Mutex<bool>,
     /// How long to wait for a session, or for a repair.
     pub(super) wait: Duration,
+    pub(super) waits: Waits,
     pub(super) me: Weak<Self>,
     /// Held by whoever makes, changes or destroys objects: SoftHSM errs and NSS deadlocks otherwise.
     change: Mutex<()>,
@@ -105,6 +107,7 @@ impl Token {
             logs_in_each: AtomicBool::new(false),
             typed: Mutex::new(false),
             wait,
+            waits: Waits::default(),
             me: Weak::clone(me),
             change: Mutex::default(),
             searches: RwLock::default(),

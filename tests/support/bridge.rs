@@ -137,6 +137,14 @@ impl Bridge {
         self.count("fd")
     }
 
+    /// The names of its threads, as far as the kernel keeps them: 15 bytes.
+    pub fn thread_names(&self) -> Vec<String> {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("the process");
+        let name =
+            |entry: std::io::Result<std::fs::DirEntry>| std::fs::read_to_string(entry.ok()?.path().join("comm")).ok();
+        threads.filter_map(name).map(|name| name.trim_end().to_owned()).collect()
+    }
+
     /// Threads, the main one included.
     pub fn threads(&self) -> usize {
         self.count("task")

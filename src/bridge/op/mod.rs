@@ -38,6 +38,8 @@ pub struct Offered {
     proven: bool,
     /// Whether it makes, changes or destroys something: it is then begun only if its answer can be told.
     changes: bool,
+    /// Whether it neither changes anything nor leaves an ID Placeholder, and waits for the token: several can be carried out at once.
+    independent: bool,
     /// Whether the token can back it.
     backed: fn(&Token) -> bool,
     handle: Handler,
@@ -64,10 +66,12 @@ pub const OPERATIONS: &[Offered] = &[
     Offered { proven: false, ..always(Operation::QUERY, Version::V1_0, query::handle) },
     Offered { proven: false, ..always(Operation::DISCOVER_VERSIONS, Version::V1_1, discover_versions::handle) },
     Offered {
+        independent: true,
         backed: |token| mechanism::any_signature(token.mechanisms(), Use::Sign),
         ..always(Operation::SIGN, Version::V1_2, sign::handle)
     },
     Offered {
+        independent: true,
         backed: |token| mechanism::any_signature(token.mechanisms(), Use::Verify),
         ..always(Operation::SIGNATURE_VERIFY, Version::V1_2, signature_verify::handle)
     },
@@ -78,7 +82,7 @@ pub const OPERATIONS: &[Offered] = &[
 ];
 
 const fn always(operation: Operation, since: Version, handle: Handler) -> Offered {
-    Offered { operation, since, proven: true, changes: false, backed: |_| true, handle }
+    Offered { operation, since, proven: true, changes: false, independent: false, backed: |_| true, handle }
 }
 
 impl Offered {
@@ -119,6 +123,11 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// The same for an item that another thread carries out: of what it finds out, this one learns nothing.
+    pub(super) fn alone(&self) -> Self {
+        Self { admission: self.admission.clone(), placeholder: self.placeholder.clone(), ..*self }
+    }
+
     /// Whether an item has found the client allowed to use a token.
     pub(super) fn is_proven(&self) -> bool {
         self.admission.is_proven()
@@ -139,7 +148,7 @@ impl<'a> Context<'a> {
     ///
     /// # Errors
     /// Authentication Not Successful.
-    fn client(&mut self) -> Outcome<&Admitted> {
+    pub(super) fn client(&mut self) -> Outcome<&Admitted> {
         self.admission.judge(self.bridge, self.peer)
     }
 
@@ -189,7 +198,12 @@ impl<'a> Context<'a> {
 
 /// Carries out one item and writes its answer. Returns the failure that was written, if it is one.
 pub(super) fn dispatch(context: &mut Context<'_>, item: &BatchItem<'_>, response: &mut Response<'_>) -> Outcome<()> {
-    let ready = ready(context, item, response);
+    let ready = ready(context, item).and_then(|(offered, payload)| {
+        if offered.changes {
+            response.room_for_change(item.id)?;
+        }
+        Ok((offered, payload))
+    });
     let changes = item.operation.is_some_and(changes);
     let outcome = response.item(item.operation, item.id, |w| {
         let (offered, payload) = ready?;
@@ -204,16 +218,33 @@ pub(super) fn dispatch(context: &mut Context<'_>, item: &BatchItem<'_>, response
     outcome
 }
 
+/// Carries out one item that [is independent](is_independent), for [`tell`] to write the answer.
+pub(super) fn carry_out(context: &mut Context<'_>, item: &BatchItem<'_>) -> Outcome<Vec<u8>> {
+    let (offered, payload) = ready(context, item)?;
+    let mut answer = Vec::new();
+    (offered.handle)(context, &payload, &mut Writer::new(&mut answer))?;
+    Ok(answer)
+}
+
+/// Writes the answer to an item that [`carry_out`] came to. Returns the failure that was written, if it is one.
+pub(super) fn tell(item: &BatchItem<'_>, outcome: Outcome<Vec<u8>>, response: &mut Response<'_>) -> Outcome<()> {
+    response.item(item.operation, item.id, |w| {
+        w.append(&outcome?);
+        Ok(())
+    })
+}
+
 /// Whether an operation makes, changes or destroys something.
 pub(super) fn changes(operation: Operation) -> bool {
     OPERATIONS.iter().any(|offered| offered.operation == operation && offered.changes)
 }
 
-fn ready<'p>(
-    context: &mut Context<'_>,
-    item: &BatchItem<'p>,
-    response: &Response<'_>,
-) -> Outcome<(&'static Offered, Item<'p>)> {
+/// Whether it makes no difference when an item is carried out, before others of its kind or after them.
+pub(super) fn is_independent(item: &BatchItem<'_>) -> bool {
+    OPERATIONS.iter().any(|offered| Some(offered.operation) == item.operation && offered.independent)
+}
+
+fn ready<'p>(context: &mut Context<'_>, item: &BatchItem<'p>) -> Outcome<(&'static Offered, Item<'p>)> {
     let payload = item.payload.clone()?;
     let operation = item.operation.ok_or_else(|| Failure::invalid_message("Operation is missing"))?;
     let offered = OPERATIONS.iter().find(|offered| offered.operation == operation && offered.since <= context.version);
@@ -224,9 +255,6 @@ fn ready<'p>(
     context.operation = operation;
     if offered.proven {
         context.token()?;
-    }
-    if offered.changes {
-        response.room_for_change(item.id)?;
     }
     Ok((offered, payload))
 }
