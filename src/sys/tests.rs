@@ -1,7 +1,7 @@
 //! What the system calls behind these functions do.
 #![forbid(unsafe_code)]
 
-use std::net::{TcpStream, UdpSocket};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixListener;
 
 use super::*;
