@@ -5,6 +5,7 @@ mod accounts;
 mod caught;
 mod fenced;
 mod functions;
+mod memory;
 mod sockets;
 mod terminal;
 
@@ -23,6 +24,7 @@ pub use accounts::{User, group, group_name, user, user_name};
 pub use caught::{Caught, is_ending};
 pub use fenced::{Fenced, Heard, Split, split};
 pub use functions::{Functions, RawTokenInfo};
+pub use memory::{give_back_heap, give_back_stack};
 pub use sockets::{inherited_listeners, listener, receive_now};
 pub use terminal::ask_hidden;
 

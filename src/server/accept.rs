@@ -4,22 +4,16 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use log::{debug, error, info, warn};
 
-use super::{Shared, connection};
+use super::connection::Held;
+use super::{Shared, threads};
 use crate::bridge::Peer;
 use crate::sys;
-
-/// Stack of a connection's thread, in bytes. A vendor's library runs on it, written for the stacks that its other users give
-/// it: 1 MiB is what Java's threads have, on which such libraries are used every day. What is not touched costs addresses
-/// only, and a thousand of these still fit into those of a 32-bit machine. Where memory runs out, it is this that a new connection
-/// does not get, while there still is enough for the small pieces that the open ones need.
-const STACK_SIZE: usize = 1024 * 1024;
 
 /// Descriptors that new connections leave alone. Modules open files and sockets in the middle of a request, and take it for a key
 /// that is not there when they cannot (SoftHSM does); so these are for the connections that are open.
@@ -75,23 +69,10 @@ fn welcome(socket: TcpStream, address: SocketAddr, shared: &Arc<Shared>) -> io::
     // A listener for both families shows IPv4 addresses in IPv6 clothes.
     let peer = Arc::new(Peer::new(SocketAddr::new(address.ip().to_canonical(), address.port())));
     descriptors_are_left(&socket)?;
-    let Some((open, place)) = shared.places.take(socket, address.ip()) else {
+    let Some(taken) = shared.places.take(socket, address.ip()) else {
         return Ok(());
     };
-    let shared = Arc::clone(shared);
-    let thread = thread::Builder::new().name(peer.address.to_string()).stack_size(STACK_SIZE);
-    thread.spawn(move || {
-        // A bug costs the connection that met it. What was half done with is gone with the connection; the service's own
-        // state is the service's to keep whole.
-        if catch_unwind(AssertUnwindSafe(|| connection::serve(&open, &place, &peer, &shared))).is_err() {
-            error!("{}: closed by a bug in this program (a panic)", peer.address);
-        }
-        // Whoever waits for the place to be free finds the service let go of and the socket closed.
-        drop(shared);
-        drop(open);
-        drop(place);
-    })?;
-    Ok(())
+    threads::start(Box::new(Held::new(&peer, taken, shared)))
 }
 
 /// Whether [`SPARE_DESCRIPTORS`] are still to be had: the system gives the lowest number that is free.

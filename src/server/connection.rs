@@ -1,22 +1,21 @@
 //! One connection, from the TLS handshake to the close.
 #![forbid(unsafe_code)]
 
-use std::fmt;
 use std::io::{self, ErrorKind, Read};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use log::{Level, debug, info, log};
-use rustls::{PeerIncompatible, ServerConnection};
+use log::{debug, log};
+use rustls::ServerConnection;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::Shared;
 use super::bustle::{self, Awake};
 use super::deadline::Deadlined;
+use super::end::{self, End};
 use super::inbox::{Inbox, KEPT};
 use super::line::{self, CLOSING_PAUSE, DISCARDED_UNKNOWN, InHand, Line};
 use super::places::{Open, Place};
-use super::remarks::Verdict;
 use crate::bridge::{After, Peer};
 use crate::ttlv::{self, FrameError};
 
@@ -28,15 +27,105 @@ const DISCARDED: u64 = 16 * 1024 * 1024;
 /// empty records and new keys, which cost work and bring nothing.
 const DATALESS: usize = 64 * 1024;
 
-/// Serves `open` until it ends.
-pub(super) fn serve(open: &Arc<Open>, place: &Place, peer: &Arc<Peer>, shared: &Arc<Shared>) {
-    let line = match ServerConnection::new(shared.tls()) {
-        Ok(tls) => Line::new(tls),
-        Err(error) => return debug!("{}: {error}", peer.address),
+/// How long a connection is idle before it rests. A client at work asks again sooner.
+const RESTING: Duration = Duration::from_secs(1);
+
+/// A connection, as it goes from one thread to the next.
+pub(super) struct Held {
+    pub peer: Arc<Peer>,
+    open: Arc<Open>,
+    place: Place,
+    shared: Arc<Shared>,
+    state: Option<State>,
+    stays: bool,
+}
+
+/// What there is to know of a connection once it has begun.
+struct State {
+    line: Arc<Mutex<Line>>,
+    answered: u64,
+    /// None once a request has proved its PIN.
+    patience: Option<Patience>,
+    /// Bytes received since the last that held data.
+    dataless: usize,
+    /// What is left of the idle-timeout of a connection that rests.
+    left: Option<Duration>,
+}
+
+/// What became of a connection.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Ended,
+    /// It is idle: to be served again, by another thread.
+    Rests,
+}
+
+impl Held {
+    pub fn new(peer: &Arc<Peer>, (open, place): (Arc<Open>, Place), shared: &Arc<Shared>) -> Self {
+        Self { peer: Arc::clone(peer), open, place, shared: Arc::clone(shared), state: None, stays: false }
+    }
+
+    /// Whether it has been idle.
+    pub fn rests(&self) -> bool {
+        self.state.is_some()
+    }
+
+    /// Has it wait for its next request in this thread.
+    pub fn stay(&mut self) {
+        self.stays = true;
+    }
+
+    /// Whoever waits for the place to be free finds the service let go of and the socket closed.
+    pub fn close(self) {
+        drop(self.state);
+        drop(self.shared);
+        drop(self.open);
+        drop(self.place);
+    }
+
+    /// Waits for the next request of a connection that rests, or for its end.
+    fn wait(&mut self) {
+        let Some(state) = &mut self.state else { return };
+        if std::mem::take(&mut self.stays) {
+            return;
+        }
+        let (since, left) = (Instant::now(), state.left.unwrap_or_default());
+        let allowed = state.patience.as_ref().map_or(left, |patience| left.min(patience.left()));
+        // Whatever it ends with, reading meets again.
+        let _ = Deadlined::new(&self.open.socket, allowed).wait();
+        state.left = Some(left.saturating_sub(since.elapsed()));
+    }
+}
+
+/// Serves a connection until it ends or rests.
+pub(super) fn serve(held: &mut Held) -> Outcome {
+    held.wait();
+    speak(held)
+}
+
+/// Apart, so that the stack of who waits is not as deep as this one's.
+#[inline(never)]
+fn speak(held: &mut Held) -> Outcome {
+    let Held { peer, open, place, shared, state, .. } = held;
+    let settings = &shared.settings;
+    let began = state.is_some();
+    let State { line, answered, patience, dataless, left } = match state.take() {
+        Some(state) => state,
+        None => match ServerConnection::new(shared.tls()) {
+            Ok(tls) => State {
+                line: Line::new(tls),
+                answered: 0,
+                patience: Some(Patience { since: Instant::now(), allowed: settings.unauthenticated_timeout }),
+                dataless: 0,
+                left: None,
+            },
+            Err(error) => {
+                debug!("{}: {error}", peer.address);
+                return Outcome::Ended;
+            }
+        },
     };
     let _rescue = line::answer_when_overdue(&line, open, peer, shared);
-    debug!("{}: connected", peer.address);
-    let settings = &shared.settings;
     let stream = Deadlined::new(&open.socket, settings.handshake_timeout.min(settings.unauthenticated_timeout));
     let mut connection = Connection {
         open,
@@ -47,34 +136,30 @@ pub(super) fn serve(open: &Arc<Open>, place: &Place, peer: &Arc<Peer>, shared: &
         stream,
         inbox: Arc::default(),
         outbox: Zeroizing::default(),
-        answered: 0,
-        patience: Some(Patience { since: Instant::now(), allowed: settings.unauthenticated_timeout }),
-        dataless: 0,
+        answered,
+        patience,
+        dataless,
+        left,
         prompt: false,
     };
-    let mut end = connection.run();
+    if !began {
+        debug!("{}: connected", peer.address);
+    }
+    let mut end = match connection.run(began) {
+        Ok(left) => {
+            let Connection { answered, patience, dataless, .. } = connection;
+            *state = Some(State { line, answered, patience, dataless, left: Some(left) });
+            return Outcome::Rests;
+        }
+        Err(end) => end,
+    };
     if open.gave_way() {
         end = End::GaveWay;
     }
-    let level = level(&end, shared);
+    let level = end::level(&end, shared);
     log!(level, "{}: {end}; {} requests answered", peer.address, connection.answered);
     connection.close(&end);
-}
-
-/// What an operator has to see to set up a client is INFO, as long as nobody makes it a flood; what any scanner can cause is DEBUG.
-fn level(end: &End, shared: &Shared) -> Level {
-    if !end.is_worth_a_remark() {
-        return Level::Debug;
-    }
-    match shared.remarks.judge(Instant::now()) {
-        Verdict::Leave => Level::Debug,
-        Verdict::Tell(left_out) => {
-            if left_out > 0 {
-                info!("{left_out} more connections were refused; at the level debug each is told of");
-            }
-            Level::Info
-        }
-    }
+    Outcome::Ended
 }
 
 /// How long to listen to a connection that has not authenticated: all its handshake, requests and silence together.
@@ -107,16 +192,29 @@ struct Connection<'a> {
     dataless: usize,
     /// The last request came as soon as its client had the answer before it.
     prompt: bool,
+    /// What is left of the idle-timeout, if a rest took part of it.
+    left: Option<Duration>,
+}
+
+/// What a connection comes to that waits for a request.
+enum Next {
+    /// A request is at the front of the inbox, this long.
+    Request(usize),
+    /// What is there can be no request.
+    Refused(FrameError),
+    /// Nothing for a while; this much is left of the idle-timeout.
+    Rest(Duration),
 }
 
 impl Connection<'_> {
-    fn run(&mut self) -> End {
-        if let Err(end) = self.shake_hands() {
-            return end;
+    /// Serves it until it rests. Returns what is left of the idle-timeout then.
+    fn run(&mut self, began: bool) -> Result<Duration, End> {
+        if !began {
+            self.shake_hands()?;
         }
         loop {
-            if let Err(end) = self.exchange() {
-                return end;
+            if let Some(left) = self.exchange()? {
+                return Ok(left);
             }
         }
     }
@@ -143,11 +241,12 @@ impl Connection<'_> {
         Ok(())
     }
 
-    /// Waits for one request and answers it.
-    fn exchange(&mut self) -> Result<(), End> {
+    /// Waits for one request and answers it. If the connection rests instead, returns what is left of the idle-timeout.
+    fn exchange(&mut self) -> Result<Option<Duration>, End> {
         let mut line = line::lock(self.line);
         let (len, after) = match self.next_request(&mut line.tls)? {
-            Ok(len) => {
+            Next::Rest(left) => return Ok(Some(left)),
+            Next::Request(len) => {
                 let asked = Instant::now();
                 self.open.set_being_answered(true);
                 let request = InHand::new(&self.inbox, len);
@@ -167,7 +266,7 @@ impl Connection<'_> {
                 }
                 (len, after)
             }
-            Err(error) => {
+            Next::Refused(error) => {
                 self.shared.service.refuse(self.peer, error, &mut self.outbox);
                 self.send(&mut line.tls)?;
                 return Err(End::Refused(error));
@@ -178,37 +277,46 @@ impl Connection<'_> {
         drop(line);
         self.answered = self.answered.saturating_add(1);
         match after {
-            After::KeepOpen => Ok(()),
+            After::KeepOpen => Ok(None),
             After::KeepOpenProven => {
                 if self.patience.take().is_some() {
                     self.place.authenticate();
                 }
-                Ok(())
+                Ok(None)
             }
             After::Close => Err(End::ClosedByService),
         }
     }
 
-    /// The length of the request that now is at the front of the inbox, or why none can be there.
-    fn next_request(&mut self, tls: &mut ServerConnection) -> Result<Result<usize, FrameError>, End> {
+    fn next_request(&mut self, tls: &mut ServerConnection) -> Result<Next, End> {
         let limits = &self.shared.settings;
         let mut begun = !self.inbox.is_empty();
-        self.allow_reading(if begun { limits.request_timeout } else { limits.idle_timeout });
+        // Who has rested is being spoken to.
+        let rests = if self.left.is_some() { None } else { limits.idle_timeout.checked_sub(RESTING) };
+        let idle = self.left.take().unwrap_or(limits.idle_timeout);
+        self.allow_reading(match rests {
+            _ if begun => limits.request_timeout,
+            Some(_) => RESTING,
+            None => idle,
+        });
         let largest = match self.patience {
             Some(_) => limits.max_unauthenticated_request_size.min(limits.max_request_size),
             None => limits.max_request_size,
         };
         loop {
             match ttlv::frame_len(self.inbox.bytes(), largest) {
-                Ok(Some(len)) if len <= self.inbox.bytes().len() => return Ok(Ok(len)),
+                Ok(Some(len)) if len <= self.inbox.bytes().len() => return Ok(Next::Request(len)),
                 Ok(_) => {}
-                Err(error) => return Ok(Err(error)),
+                Err(error) => return Ok(Next::Refused(error)),
             }
             self.open.set_in_hand(begun);
             if !begun && self.shared.places.is_stopping() {
                 return Err(End::Stopping);
             }
-            self.receive(tls, begun)?;
+            match (self.receive(tls, begun), rests) {
+                (Err(End::Idle), Some(left)) => return Ok(Next::Rest(left)),
+                (received, _) => received?,
+            }
             if !begun && !self.inbox.is_empty() {
                 begun = true;
                 self.prompt = self.patience.is_none() && bustle::is_prompt(self.stream.waited());
@@ -319,78 +427,5 @@ impl Read for Watchful<'_, '_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let looked = self.awake.take().and_then(|awake| self.stream.read_awake(buf, |waited| awake.goes_on(waited)));
         looked.unwrap_or_else(|| self.stream.read(buf))
-    }
-}
-
-/// Why a connection ended.
-enum End {
-    /// The socket failed, or the peer went away in the middle of a request.
-    Broken(io::Error),
-    ClosedByPeer,
-    ClosedByService,
-    /// The peer sends TLS without anything in it.
-    Dataless,
-    /// Another connection took the place of this one, which had not authenticated.
-    GaveWay,
-    /// A call to the module did not return in time; another thread has answered.
-    GivenUp,
-    Handshake(io::Error),
-    Idle,
-    Refused(FrameError),
-    SlowRequest,
-    Stopping,
-    Tls(rustls::Error),
-    /// The response could not be written.
-    Unanswered(io::Error),
-    Unauthenticated,
-}
-
-impl End {
-    /// Whether it may be a client that an operator is setting up.
-    fn is_worth_a_remark(&self) -> bool {
-        match self {
-            Self::Refused(_) => true,
-            // Both speak TLS, but not together: a version or algorithm, or one's certificate is not to the other's liking.
-            Self::Tls(error) => {
-                use rustls::Error::{AlertReceived, InvalidCertificate, NoCertificatesPresented, PeerIncompatible};
-                matches!(
-                    error,
-                    AlertReceived(_) | InvalidCertificate(_) | NoCertificatesPresented | PeerIncompatible(_)
-                )
-            }
-            _ => false,
-        }
-    }
-}
-
-impl fmt::Display for End {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Broken(error) => write!(f, "connection lost: {error}"),
-            Self::ClosedByPeer => write!(f, "closed by the peer"),
-            Self::ClosedByService => write!(f, "closed after the answer"),
-            Self::Dataless => write!(f, "closed: TLS records without data"),
-            Self::GaveWay => write!(f, "closed for a new connection, as it had not authenticated"),
-            Self::GivenUp => write!(f, "closed: a call to the PKCS#11 module did not return in time"),
-            Self::Handshake(error) if error.kind() == ErrorKind::TimedOut => {
-                write!(f, "handshake: not done within handshake-timeout")
-            }
-            Self::Handshake(error) => write!(f, "handshake: {error}"),
-            Self::Idle => write!(f, "closed: no request within idle-timeout"),
-            Self::Refused(error) => write!(f, "refused: {error}"),
-            Self::SlowRequest => write!(f, "closed: request not complete within request-timeout"),
-            Self::Stopping => write!(f, "closed: the server stops"),
-            Self::Tls(rustls::Error::PeerIncompatible(
-                PeerIncompatible::SupportedVersionsExtensionRequired | PeerIncompatible::Tls12NotOfferedOrEnabled,
-            )) => {
-                write!(f, "TLS: the client offers neither TLS 1.3 nor what server.tls.min-version allows beside it")
-            }
-            Self::Tls(error) => write!(f, "TLS: {error}"),
-            Self::Unanswered(error) if error.kind() == ErrorKind::TimedOut => {
-                write!(f, "closed: response not taken within write-timeout")
-            }
-            Self::Unanswered(error) => write!(f, "response not written: {error}"),
-            Self::Unauthenticated => write!(f, "closed: not authenticated within unauthenticated-timeout"),
-        }
     }
 }

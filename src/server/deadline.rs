@@ -57,6 +57,22 @@ impl<'a> Deadlined<'a> {
         self.socket
     }
 
+    /// Waits until there is something to read, or the end, and reads nothing.
+    pub fn wait(&mut self) -> io::Result<()> {
+        self.read_with(|socket| socket.peek(&mut [0]).map(drop))
+    }
+
+    fn read_with<T>(&mut self, mut read: impl FnMut(&TcpStream) -> io::Result<T>) -> io::Result<T> {
+        let socket = self.socket;
+        loop {
+            self.reading.arm(|left| socket.set_read_timeout(left))?;
+            match read(socket) {
+                Err(error) if is_early(&error) => {}
+                done => return done,
+            }
+        }
+    }
+
     fn write_with(&mut self, mut write: impl FnMut(&TcpStream) -> io::Result<usize>) -> io::Result<usize> {
         let socket = self.socket;
         loop {
@@ -71,14 +87,7 @@ impl<'a> Deadlined<'a> {
 
 impl Read for Deadlined<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let mut socket = self.socket;
-        loop {
-            self.reading.arm(|left| socket.set_read_timeout(left))?;
-            match socket.read(buf) {
-                Err(error) if is_early(&error) => {}
-                done => return done,
-            }
-        }
+        self.read_with(|mut socket| socket.read(buf))
     }
 }
 

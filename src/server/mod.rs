@@ -9,12 +9,14 @@ mod bustle;
 mod client_ca;
 mod connection;
 mod deadline;
+mod end;
 mod identity;
 mod inbox;
 mod line;
 mod places;
 mod remarks;
 mod self_signed;
+mod threads;
 
 use std::fmt;
 use std::io;

@@ -5,6 +5,7 @@
 mod harness;
 mod hostile;
 mod requests;
+mod resting;
 mod stopping;
 mod tls;
 mod unauthenticated;

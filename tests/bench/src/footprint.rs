@@ -16,6 +16,9 @@ use crate::support::{Bridge, Options, Token, faulty_module, program, start};
 
 const SECTION: &str = "footprint";
 
+/// When all connections that are idle rest: they do after a second.
+const RESTED: Duration = Duration::from_secs(3);
+
 pub fn run(report: &mut Report) {
     file(report);
     first_answer(report);
@@ -77,7 +80,10 @@ fn idle_connections(report: &mut Report) {
             links.push(link);
         }
         let opened = (links.len() - before.0) as f64;
-        let each = |before: f64| (process::resident(bridge.pid()) - before) / opened;
+        let each = |before: f64| {
+            std::thread::sleep(RESTED);
+            (process::resident(bridge.pid()) - before) / opened
+        };
         let asked = each(before.1);
         links[before.0..].iter_mut().for_each(|link| ask(link, &sign));
         let signed = each(before.1);
