@@ -3,6 +3,8 @@
 
 use std::cell::Cell;
 
+use cryptoki::error::RvError;
+
 use super::error::Error;
 use super::fault::Fault;
 use super::key::{Class, Hex, KeyPair};
@@ -54,9 +56,13 @@ impl Token {
             let begun = Cell::new(false);
             let result = self.run_until(&begun, |seat| {
                 // Found anew: with a stale handle another object might be destroyed.
+                let dealt = self.health.dealt();
                 let object = object::find(&seat.session, class, id)?;
-                begun.set(true);
                 let _alone = self.alone();
+                if self.may_be_stale(seat, dealt) {
+                    return Err(Error::Call { function: "C_DestroyObject", rv: RvError::SessionHandleInvalid });
+                }
+                begun.set(true);
                 Ok(seat.session.destroy_object(object)?)
             });
             let why = match result {

@@ -16,6 +16,9 @@ pub(super) struct Health {
     replaced: AtomicBool,
     /// How often it was repaired.
     repairs: AtomicU64,
+    /// Logins that were begun anew, and those of them that are over. A token may deal its object handles anew at each.
+    begun: AtomicU64,
+    over: AtomicU64,
     state: Mutex<State>,
     repaired: Condvar,
 }
@@ -67,17 +70,33 @@ impl Health {
         self.repairs.load(Ordering::Acquire)
     }
 
+    /// How often the token has dealt its object handles; `None` while it may be doing so. An answer counts only if this was the same
+    /// number before and after: what was a handle of one object may have become another's in between.
+    pub(super) fn dealt(&self) -> Option<u64> {
+        let over = self.over.load(Ordering::Acquire);
+        (self.begun.load(Ordering::Acquire) == over).then_some(over)
+    }
+
+    /// From now on, and until the guard is dropped, the token may deal its object handles anew.
+    pub(super) fn deal(&self) -> Dealing<'_> {
+        self.begun.fetch_add(1, Ordering::AcqRel);
+        Dealing(self)
+    }
+
+    /// Waits while somebody repairs.
+    ///
+    /// # Errors
+    /// [`Error::NoSession`] if that goes on for longer than `wait`.
+    pub(super) fn settle(&self, wait: Duration) -> Result<(), Error> {
+        self.until_idle(wait).map(drop)
+    }
+
     /// Lets one in to repair what was broken when there had been `repairs`; `None` if it was repaired since.
     ///
     /// # Errors
     /// [`Error::NoSession`] if another repair goes on for longer than `wait`.
     pub(super) fn repair(&self, repairs: u64, wait: Duration) -> Result<Option<Repair<'_>>, Error> {
-        let started = Instant::now();
-        let mut state = self.lock();
-        while state.busy {
-            let left = wait.checked_sub(started.elapsed()).ok_or(Error::NoSession)?;
-            state = self.repaired.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
+        let mut state = self.until_idle(wait)?;
         if self.repairs() != repairs {
             return Ok(None);
         }
@@ -85,9 +104,28 @@ impl Health {
         Ok(Some(Repair(self)))
     }
 
+    fn until_idle(&self, wait: Duration) -> Result<MutexGuard<'_, State>, Error> {
+        let started = Instant::now();
+        let mut state = self.lock();
+        while state.busy {
+            let left = wait.checked_sub(started.elapsed()).ok_or(Error::NoSession)?;
+            state = self.repaired.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        Ok(state)
+    }
+
     /// The state is whole whenever the lock is free.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// See [`Health::deal`].
+pub(super) struct Dealing<'h>(&'h Health);
+
+impl Drop for Dealing<'_> {
+    fn drop(&mut self) {
+        self.0.over.fetch_add(1, Ordering::AcqRel);
     }
 }
 
@@ -147,6 +185,19 @@ mod tests {
             }
         });
         assert_eq!(repairs.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn what_was_asked_while_handles_were_dealt_anew_does_not_count() {
+        let health = Health::default();
+        let before = health.dealt();
+        assert!(before.is_some() && health.dealt() == before);
+        let (first, second) = (health.deal(), health.deal());
+        assert_eq!(health.dealt(), None);
+        drop(first);
+        assert_eq!(health.dealt(), None, "the other goes on");
+        drop(second);
+        assert!(health.dealt().is_some() && health.dealt() != before);
     }
 
     #[test]

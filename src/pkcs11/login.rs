@@ -9,6 +9,7 @@ use cryptoki::error::RvError;
 use cryptoki::session::{Session, UserType};
 
 use super::error::Error;
+use super::fault::Fault;
 use super::gate::{Pin, Refusal};
 use super::mechanisms::Mechanisms;
 use super::module::Inside;
@@ -16,6 +17,7 @@ use super::policy::LoginKind;
 use super::repair::tells_login;
 use super::slot;
 use super::token::Token;
+use super::trouble::Trouble;
 use super::watch;
 
 impl Token {
@@ -108,20 +110,37 @@ impl Token {
     fn on_anchor(
         &self,
         inside: &Inside<'_>,
-        work: impl FnOnce(&Session) -> Result<(), Refusal>,
+        mut work: impl FnMut(&Session) -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
-        let anchor = self.pool.take_anchor().map_err(Refusal::Unjudged)?;
-        let anchor = match anchor.map_or_else(|| self.open(inside), Ok) {
-            Ok(anchor) => anchor,
-            Err(error) => {
-                self.pool.anchor(None);
-                return Err(Refusal::Unjudged(error));
+        let mut anchor = self.pool.take_anchor().map_err(Refusal::Unjudged)?;
+        let mut trouble = Trouble::default();
+        loop {
+            let seat = match anchor.take().map_or_else(|| self.open(inside), Ok) {
+                Ok(seat) => seat,
+                Err(error) => {
+                    self.pool.anchor(None);
+                    return Err(Refusal::Unjudged(error));
+                }
+            };
+            let verdict = work(&seat.session);
+            match &verdict {
+                Err(Refusal::Unjudged(error)) if error.fault() == Fault::Session => {
+                    seat.forget();
+                    // A PIN that was not judged does no harm when it is tried again.
+                    if trouble.goes_on(self.wait) {
+                        log::debug!("token {}: {error}: tried again on another session", self.info().name());
+                        continue;
+                    }
+                    self.pool.anchor(None);
+                }
+                Err(Refusal::Unjudged(_)) => {
+                    drop(seat);
+                    self.pool.anchor(None);
+                }
+                _ => self.pool.anchor(Some(seat)),
             }
-        };
-        let verdict = work(&anchor.session);
-        let sound = !matches!(verdict, Err(Refusal::Unjudged(_)));
-        self.pool.anchor(sound.then_some(anchor));
-        verdict
+            return verdict;
+        }
     }
 
     /// What can be told of the token once it is open: its mechanisms, and whether its sessions tell of the login. NetHSM's say that

@@ -17,6 +17,7 @@ mod fault;
 mod gate;
 mod generate;
 mod health;
+mod issued;
 mod key;
 mod label;
 mod ladder;
@@ -39,6 +40,7 @@ mod survey;
 mod template;
 mod token;
 mod tokens;
+mod trouble;
 mod watch;
 
 use std::path::PathBuf;

@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::RvError;
+use cryptoki::session::Session;
 
 use super::door::{Door, Shut};
 use super::error::Error;
 use super::fault::Fault;
+use super::issued::Issued;
 use super::load::{LoadError, load};
 use super::slot::{self, TokenInfo};
 use super::token::Token;
@@ -115,6 +117,8 @@ pub(super) struct Library {
     pub(super) unreadable: Mutex<BTreeSet<u64>>,
     /// Whose sessions end with the module.
     pub(super) tokens: Mutex<Vec<Weak<Token>>>,
+    /// The handles of the sessions that are open.
+    pub(super) issued: Arc<Issued<Session>>,
     /// Whether C_Finalize is still to be called.
     initialized: AtomicBool,
     functions: Option<Functions>,
@@ -132,6 +136,7 @@ impl Library {
             serial: Mutex::default(),
             unreadable: Mutex::default(),
             tokens: Mutex::default(),
+            issued: Arc::default(),
             initialized: AtomicBool::new(false),
             functions: Functions::of(path),
             pkcs11,

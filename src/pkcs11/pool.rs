@@ -206,15 +206,15 @@ impl<S> Loan<'_, S> {
         self.sound = false;
     }
 
-    /// The session is lost: it is forgotten without a word to the module, where its handle may name another one by now.
-    pub(super) fn forget(&mut self) {
+    /// The session is lost: it is handed out for good, to be forgotten without a word to the module, where its handle may name another
+    /// one by now.
+    pub(super) fn lose(&mut self) -> Option<S> {
         // The anchor goes back: whether it is lost, repair will tell.
-        if !self.anchor {
-            self.sound = false;
-            if let Some(session) = self.session.take() {
-                std::mem::forget(session);
-            }
+        if self.anchor {
+            return None;
         }
+        self.sound = false;
+        self.session.take()
     }
 
     /// What is lent.
@@ -389,7 +389,7 @@ mod tests {
     fn a_lost_session_is_not_closed_but_replaced() {
         let (pool, token) = (Pool::new(1, SHORT), Token::of(9));
         let mut loan = pool.lend(|| token.open()).unwrap();
-        loan.forget();
+        loan.lose().map(std::mem::forget);
         drop(loan);
         assert_eq!(token.open_now(), 1);
         assert_eq!(pool.lend(|| token.open()).unwrap().get().unwrap().0, 1);

@@ -12,6 +12,7 @@ use cryptoki::session::{Session, SessionState, UserType};
 
 use super::error::Error;
 use super::fault::Fault;
+use super::health::Dealing;
 use super::key::Class;
 use super::login::is_wrong_pin;
 use super::module::Inside;
@@ -19,6 +20,7 @@ use super::object;
 use super::policy::LoginKind;
 use super::slot;
 use super::token::{Seat, Token};
+use super::trouble::{Seen, Trouble};
 use super::watch;
 
 /// How often a token that is away is looked for.
@@ -39,29 +41,38 @@ impl Token {
         begun: &Cell<bool>,
         mut work: impl FnMut(&mut Seat) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let mut tried = Vec::new();
+        let mut trouble = Trouble::default();
         let _stay = watch::stay();
         loop {
             self.health.check()?;
-            let mut repairs = self.health.repairs();
-            match self.attempt(begun, &mut repairs, &mut work) {
+            let mut seen = Seen { repairs: self.health.repairs(), disturbed: false };
+            let result = self.attempt(begun, &mut seen, &mut work);
+            match result {
+                _ if seen.disturbed && !begun.get() && !result.as_ref().is_err_and(Error::is_loss) => {
+                    log::debug!("token {}: disturbed by a repair: tried again", self.info().name());
+                    if !trouble.goes_on(self.wait) {
+                        return Err(Error::Call { function: "C_GetSessionInfo", rv: RvError::SessionHandleInvalid });
+                    }
+                    self.health.settle(self.wait)?;
+                }
                 Ok(done) => return Ok(done),
                 Err(error) if begun.get() => return Err(error),
-                Err(error) => self.mend(error, repairs, &mut tried)?,
+                Err(error) => self.mend(error, seen.repairs, &mut trouble)?,
             }
         }
     }
 
-    /// Does `work` on a session, and says how many repairs that has seen. One in which a call failed is closed afterwards.
+    /// Does `work` on a session, and says what that has seen. One in which a call failed is closed afterwards.
     fn attempt<T>(
         &self,
         begun: &Cell<bool>,
-        repairs: &mut u64,
+        seen: &mut Seen,
         work: &mut impl FnMut(&mut Seat) -> Result<T, Error>,
     ) -> Result<T, Error> {
+        let dealt = self.health.dealt();
         let mut lent = self.lend()?;
         let seat = lent.loan.get()?;
-        *repairs = seat.repairs;
+        seen.repairs = seat.repairs;
         let mut result = work(seat);
         if matches!(result, Err(Error::NotFound { .. })) && !begun.get() {
             // The login may have been lost when it looked, and back by now: only what is missed under a login that is known to
@@ -81,9 +92,12 @@ impl Token {
             }
         }
         let late = watch::answered();
+        let is_lost = seat.claim.is_lost();
+        seen.disturbed = self.may_be_stale(seat, dealt);
         match &result {
+            Err(error) if error.fault() == Fault::Session => drop(lent.loan.lose().map(Seat::forget)),
+            _ if is_lost => drop(lent.loan.lose().map(Seat::forget)),
             _ if late => lent.loan.discard(),
-            Err(error) if error.fault() == Fault::Session => lent.loan.forget(),
             Err(error) if error.is_failed_call() => lent.loan.discard(),
             _ => {}
         }
@@ -94,7 +108,7 @@ impl Token {
     ///
     /// # Errors
     /// What to answer, if there is nothing to repair, or it does not help.
-    fn mend(&self, error: Error, repairs: u64, tried: &mut Vec<Fault>) -> Result<(), Error> {
+    fn mend(&self, error: Error, repairs: u64, trouble: &mut Trouble) -> Result<(), Error> {
         let fault = match &error {
             // The module is not initialised, and does not let itself be.
             Error::Away(why) if self.health.check().is_ok() => return Err(self.fall(why.as_ref().clone())),
@@ -105,27 +119,32 @@ impl Token {
         if for_good || matches!(fault, Fault::Request | Fault::Busy | Fault::Handle) {
             return Err(error);
         }
-        if tried.iter().filter(|other| **other == fault).count() >= most(fault) {
+        if trouble.is_enough(fault) {
             return Err(if fault == Fault::Token { self.fall(error) } else { error });
         }
         log::debug!("token {}: {error}: repaired and tried again", self.info().name());
-        if fault == Fault::Login && tried.contains(&fault) && self.login_kind() == LoginKind::User {
+        if fault == Fault::Login && trouble.tried.contains(&fault) && self.login_kind() == LoginKind::User {
             // The one session that was logged in anew is not enough: on NetHSM each has a login of its own.
             self.logs_in_each.store(true, Ordering::Relaxed);
             self.learn(|learnt| learnt.logs_in_each = Some(true));
         }
-        tried.push(fault);
-        self.restore(fault, repairs)
+        let was_lost = self.restore(fault, repairs)?;
+        let by_others = was_lost && matches!(fault, Fault::Session | Fault::Login) && trouble.goes_on(self.wait);
+        if !by_others {
+            trouble.tried.push(fault);
+        }
+        Ok(())
     }
 
-    /// Makes the token usable again, unless somebody did since there were `repairs` of them.
-    fn restore(&self, fault: Fault, repairs: u64) -> Result<(), Error> {
-        let Some(repair) = self.health.repair(repairs, self.wait)? else { return Ok(()) };
+    /// Makes the token usable again, unless somebody did since there were `repairs` of them. Whether more was lost than the one
+    /// session that complained.
+    fn restore(&self, fault: Fault, repairs: u64) -> Result<bool, Error> {
+        let Some(repair) = self.health.repair(repairs, self.wait)? else { return Ok(true) };
         self.health.check()?;
         match self.reconnect(fault) {
-            Ok(()) => {
+            Ok(was_lost) => {
                 repair.done();
-                Ok(())
+                Ok(was_lost)
             }
             // Only from a token that answers.
             Err(error) if error.rv().is_some_and(|rv| is_wrong_pin(rv) || rv == RvError::PinLocked) => Err(error),
@@ -135,26 +154,42 @@ impl Token {
         }
     }
 
-    /// Sees to it that there is a session that keeps the login, initialising the module anew if nothing less helps.
-    fn reconnect(&self, fault: Fault) -> Result<(), Error> {
-        match self.reopen(fault) {
-            Err(error) if error.fault() == Fault::Module && self.library.renew()? => self.reopen(fault),
-            other => other,
+    /// Sees to it that there is a session that keeps the login, initialising the module anew if nothing less helps. Whether that
+    /// session or its login was lost.
+    fn reconnect(&self, fault: Fault) -> Result<bool, Error> {
+        let mut trouble = Trouble::default();
+        loop {
+            let reopened = match self.reopen(fault) {
+                Err(error) if error.fault() == Fault::Module && self.library.renew()? => self.reopen(fault),
+                other => other,
+            };
+            match reopened {
+                // Lost again while it was made anew: of the token that says no more than of the session before.
+                Err(error) if error.fault() == Fault::Session && trouble.goes_on(self.wait) => {
+                    log::debug!("token {}: {error}: lost again during its repair", self.info().name());
+                }
+                Err(error) if error.fault() == Fault::Login && !trouble.is_enough(Fault::Login) => {
+                    trouble.tried.push(Fault::Login);
+                }
+                other => return other,
+            }
         }
     }
 
-    fn reopen(&self, fault: Fault) -> Result<(), Error> {
+    fn reopen(&self, fault: Fault) -> Result<bool, Error> {
         let inside = self.library.enter()?;
         let may_log_in = self.recognise(&inside)?;
         let anchor = self.pool.take_anchor()?;
-        let reopened = self.reopen_on(&inside, anchor, fault, may_log_in);
-        // Handles of the sessions lent now may be stale, and another object's by now.
+        // Kept until the handles are forgotten that sessions lent now have found: they may be another object's by then.
+        let mut dealing = None;
+        let reopened = self.reopen_on(&inside, anchor, fault, may_log_in, &mut dealing);
         self.forgotten.all();
+        drop(dealing);
         match reopened {
-            Ok(mut anchor) => {
+            Ok((mut anchor, was_lost)) => {
                 anchor.repairs = self.health.repairs().saturating_add(1);
                 self.pool.anchor(Some(anchor));
-                Ok(())
+                Ok(was_lost)
             }
             Err(error) => {
                 self.pool.anchor(None);
@@ -163,39 +198,67 @@ impl Token {
         }
     }
 
-    fn reopen_on(
-        &self,
+    /// The session that keeps the login, and whether the one before, or its login, was lost.
+    fn reopen_on<'t>(
+        &'t self,
         inside: &Inside<'_>,
         anchor: Option<Seat>,
         fault: Fault,
         may_log_in: Result<(), Error>,
-    ) -> Result<Seat, Error> {
+        dealing: &mut Option<Dealing<'t>>,
+    ) -> Result<(Seat, bool), Error> {
         // Closed before another is opened, which may be given the same handle.
-        drop(self.pool.purge());
-        let anchor = anchor.and_then(|anchor| match tells_login(&anchor.session) {
-            Ok(logged_in) => Some((anchor, logged_in)),
-            Err(error) => {
-                log::debug!("token {}: {error}: the session that kept the login is lost", self.info().name());
-                if error.fault() == Fault::Session {
-                    std::mem::forget(anchor);
-                }
-                None
-            }
-        });
-        let (seat, logged_in) = match anchor {
+        for seat in self.pool.purge() {
+            if seat.claim.is_lost() { seat.forget() } else { drop(seat) }
+        }
+        let kept = anchor.and_then(|anchor| self.still_open(anchor));
+        let was_kept = kept.is_some();
+        let (seat, logged_in) = match kept {
             Some(kept) => kept,
             None => (self.open(inside)?, false),
         };
         // Some modules say that they are logged in whether or not they are.
         let is_told = logged_in && self.learnt().tells_login != Some(false);
-        if self.login_kind() != LoginKind::None && (!is_told || fault == Fault::Login) {
-            may_log_in?;
-            self.log_in_again(&seat.session)?;
+        let logs_in = self.login_kind() != LoginKind::None;
+        let logged_out = logs_in && !logged_in && self.learnt().tells_login != Some(false);
+        let ready = || {
+            if logs_in && (!is_told || fault == Fault::Login) {
+                may_log_in?;
+                *dealing = Some(self.health.deal());
+                self.log_in_again(&seat.session)?;
+            }
+            if fault > Fault::Login { self.try_out(&seat.session) } else { Ok(()) }
+        };
+        match ready() {
+            Ok(()) => Ok((seat, !was_kept || logged_out)),
+            Err(error) => {
+                if error.fault() == Fault::Session {
+                    seat.forget();
+                }
+                Err(error)
+            }
         }
-        if fault > Fault::Login {
-            self.try_out(&seat.session)?;
+    }
+
+    /// The session that kept the login, and whether it says that it does; `None` if it is lost.
+    fn still_open(&self, anchor: Seat) -> Option<(Seat, bool)> {
+        let state = match tells_login(&anchor.session) {
+            // Its handle means another session by now.
+            Ok(_) if anchor.claim.is_lost() => {
+                Err(Error::Call { function: "C_GetSessionInfo", rv: RvError::SessionHandleInvalid })
+            }
+            state => state,
+        };
+        match state {
+            Ok(logged_in) => Some((anchor, logged_in)),
+            Err(error) => {
+                log::debug!("token {}: {error}: the session that kept the login is lost", self.info().name());
+                if error.fault() == Fault::Session {
+                    anchor.forget();
+                }
+                None
+            }
         }
-        Ok(seat)
     }
 
     /// Has the token answer something in a thread of its own, unless such a thread still waits: the answer is what counts.
@@ -275,7 +338,12 @@ impl Token {
         if self.login_kind() != LoginKind::User || self.learnt().tells_login.is_none() {
             return Ok(false);
         }
-        self.log_in_with_kept_pin(session)
+        let is_new = self.log_in_with_kept_pin(session)?;
+        if is_new {
+            let _dealing = self.health.deal();
+            self.forgotten.all();
+        }
+        Ok(is_new)
     }
 
     /// Whether the token in the slot is still this one; and, inside, whether it may be logged in to.
@@ -362,15 +430,6 @@ fn look_for(token: &Weak<Token>) {
             Err(_) if token.health.is_replaced() => {}
             Err(error) => log::debug!("token {name} is still away: {error}"),
         }
-    }
-}
-
-/// How often a request may have this repaired.
-fn most(fault: Fault) -> usize {
-    match fault {
-        // Whatever closed or logged out one session may well do so again at once, and it costs little.
-        Fault::Session | Fault::Login => 3,
-        _ => 1,
     }
 }
 

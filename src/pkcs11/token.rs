@@ -17,6 +17,7 @@ use super::change::Changes;
 use super::error::Error;
 use super::gate::Gate;
 use super::health::Health;
+use super::issued::Claim;
 use super::key::{Class, Hex, Key, PublicKey};
 use super::learnt::Learnt;
 use super::mechanisms::Mechanisms;
@@ -27,6 +28,9 @@ use super::pool::{Loan, Pool};
 use super::slot::TokenInfo;
 use super::spread::Waits;
 use super::watch;
+
+/// How many session handles in a row may turn out to be held already, before the module is taken for one that knows no others.
+const HANDLES: usize = 64;
 
 /// A token that a client was admitted to.
 ///
@@ -74,6 +78,21 @@ pub(super) struct Seat {
     pub(super) handles: Handles,
     /// How many repairs of the token it has seen: one that missed the last may be lost.
     pub(super) repairs: u64,
+    /// Dropped after the session is closed: fields are dropped in this order.
+    pub(super) claim: Claim<Session>,
+}
+
+impl Seat {
+    /// Lets go of a session that is lost, without a word to the module.
+    pub(super) fn forget(self) {
+        std::mem::forget(self.session);
+    }
+
+    /// The same where all sessions are lost.
+    fn abandon(self) {
+        std::mem::forget(self.session);
+        self.claim.abandon();
+    }
 }
 
 /// A session on loan, and with it the right to call the module.
@@ -237,6 +256,11 @@ impl Token {
         }
     }
 
+    /// Whether handles that were had when [`Health::dealt`] was `dealt` may mean others by now.
+    pub(super) fn may_be_stale(&self, seat: &Seat, dealt: Option<u64>) -> bool {
+        seat.claim.is_lost() || dealt.is_none() || self.health.dealt() != dealt
+    }
+
     /// Forgets what is known of the objects with this id, in every session.
     pub(super) fn forget(&self, id: &[u8]) {
         self.keys.forget(id);
@@ -265,13 +289,19 @@ impl Token {
     /// Opens a session: read/write, which some tokens insist on, or read-only if the token is write-protected.
     pub(super) fn open(&self, inside: &Inside<'_>) -> Result<Seat, Error> {
         let repairs = self.health.repairs();
-        let session = match inside.pkcs11().open_rw_session(self.slot).map_err(Error::from) {
-            Err(error) if error.rv() == Some(RvError::TokenWriteProtected) => {
-                inside.pkcs11().open_ro_session(self.slot)?
+        for _ in 0..HANDLES {
+            let session = match inside.pkcs11().open_rw_session(self.slot).map_err(Error::from) {
+                Err(error) if error.rv() == Some(RvError::TokenWriteProtected) => {
+                    inside.pkcs11().open_ro_session(self.slot)?
+                }
+                other => other?,
+            };
+            if let Some((session, claim)) = self.library.issued.claim(session.handle(), session) {
+                return Ok(Seat { session, handles: Handles::new(&self.forgotten), repairs, claim });
             }
-            other => other?,
-        };
-        Ok(Seat { session, handles: Handles::new(&self.forgotten), repairs })
+            log::debug!("token {}: a session handle is issued again: whoever holds it has lost his", self.info.name());
+        }
+        Err(Error::Call { function: "C_OpenSession", rv: RvError::SessionHandleInvalid })
     }
 
     /// Lends no more sessions; who waits for one is refused.
@@ -291,7 +321,7 @@ impl Token {
 
     /// Leaves the sessions as they are, for a module that can no longer be called.
     pub(super) fn abandon(&self) {
-        self.pool.drain().into_iter().for_each(std::mem::forget);
+        self.pool.drain().into_iter().for_each(Seat::abandon);
     }
 }
 

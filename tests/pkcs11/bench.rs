@@ -36,11 +36,9 @@ pub fn on_token(test: &str, body: fn(&Bench)) {
     on(test, &Hsm::chosen().library(), &["one", "two"], body);
 }
 
-/// Runs `body` in a process of its own, on SoftHSM that misbehaves as [`Bench::play`] says.
+/// Runs `body` in a process of its own, on the module that the tests are run on, as it misbehaves when [`Bench::play`] says.
 pub fn on_faulty(test: &str, body: fn(&Bench)) {
-    if !Hsm::chosen().is_not(Hsm::SoftHsm2, "it is what others are played over") {
-        on(test, &faulty::module(), &["one"], body);
-    }
+    on(test, &faulty::module(), &["one"], body);
 }
 
 /// Runs `body` in a process of its own, with every call written to a file.
@@ -128,9 +126,19 @@ impl Bench {
 
     /// Has something happen once, behind the back of its callers.
     pub fn happen(&self, event: &str) {
+        self.happen_with(event, "");
+    }
+
+    /// The same, and have it misbehave as `control` says.
+    pub fn happen_with(&self, event: &str, control: &str) {
+        let number = self.next_event();
+        self.play(&format!("[events]\nnumber = {number}\ndo = \"{event}\"\n{control}"));
+    }
+
+    /// A number that no event has had.
+    pub fn next_event(&self) -> usize {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::SeqCst) + 1;
-        self.play(&format!("[events]\nnumber = {number}\ndo = \"{event}\"\n"));
+        NUMBER.fetch_add(1, Ordering::SeqCst) + 1
     }
 
     /// How often the faulty module's `function` was called.

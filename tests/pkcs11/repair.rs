@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cascade_hsm_bridge::pkcs11::{Class, Error, Filter, Module, Refusal, Settings, Tokens, on_overdue};
+use cascade_hsm_bridge::pkcs11::{Class, Error, Filter, KeyPair, Module, Refusal, Settings, Tokens, on_overdue};
 use cryptoki::error::RvError;
 
 use crate::bench::{Bench, PIN, admit, make, on_faulty, sha256};
@@ -88,24 +88,123 @@ fn two_threads_sign_while_all_sessions_are_closed_fifty_times() {
         let token = admit(&tokens, "one", PIN).unwrap();
         let pair = make(&token, bench.kind()).unwrap();
         let hash = sha256(b"data");
-        let left = AtomicUsize::new(2);
+        // Under the very calls: at the beginning of a signature, in the middle of one, and during a repair.
+        for (function, every) in [("C_SignInit", 24), ("C_Sign", 24), ("C_Login", 3)] {
+            bench.play(&format!(
+                "[[fault]]\nfunction = {function:?}\nevery = {every}\nnext = 50\nevents = \"close-sessions\"\n\
+                 [[fault]]\nfunction = \"C_SignInit\"\nevery = 20\nevents = \"close-sessions\"\n"
+            ));
+            thread::scope(|scope| {
+                for _ in 0..2 {
+                    scope.spawn(|| {
+                        for _ in 0..600 {
+                            let signature = token.sign(&pair.private, &bench.mechanism(), &hash).unwrap();
+                            assert!(!signature.is_empty());
+                        }
+                    });
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_session_that_is_lost_again_while_it_is_logged_in_is_made_anew() {
+    on_faulty("repair::a_session_that_is_lost_again_while_it_is_logged_in_is_made_anew", |bench| {
+        let close_at_logins = |more: &str| {
+            bench.play(&format!(
+                "[events]\nnumber = {}\ndo = \"close-sessions\"\n\
+                 [[fault]]\nfunction = \"C_Login\"\nnext = 6\nevents = \"close-sessions\"\n{more}",
+                bench.next_event()
+            ));
+        };
+        close_at_logins("");
+        let tokens = bench.tokens();
+        let token = admit(&tokens, "one", PIN).unwrap();
+        bench.play("");
+        let pair = make(&token, bench.kind()).unwrap();
+        let sign = || token.sign(&pair.private, &bench.mechanism(), &sha256(b"data"));
+        for more in ["", "after = true\n"] {
+            close_at_logins(more);
+            sign().unwrap();
+        }
+        // One that loses its sessions for ever is not asked for ever.
+        bench.play("[[fault]]\nfunction = \"C_SignInit\"\nevents = \"close-sessions\"\n");
+        assert_eq!(sign().unwrap_err().rv(), Some(RvError::SessionHandleInvalid));
+        bench.play("");
+        sign().unwrap();
+    });
+}
+
+/// A control file in which each of these calls waits, and what else it says.
+fn waiting(common: &str, rules: &[&str]) -> String {
+    let rules = rules.iter().map(|rule| format!("[[fault]]\n{rule}\nhang = true\nnext = 1\n"));
+    rules.fold(common.to_owned(), |control, rule| control + &rule)
+}
+
+#[test]
+fn a_request_does_not_get_the_answer_of_another_on_a_session_of_the_same_handle() {
+    on_faulty("repair::a_request_does_not_get_the_answer_of_another_on_a_session_of_the_same_handle", |bench| {
+        const NUMBERED: &str = "[module]\nnumber-sessions = true\n";
+        bench.play(NUMBERED);
+        let tokens = bench.tokens();
+        let token = admit(&tokens, "one", PIN).unwrap();
+        let [id, other] = [(); 2].map(|()| make(&token, bench.kind()).unwrap().public.id.clone());
+        token.rename(Class::PublicKey, &other, "other").unwrap();
+        let label = |id: &[u8]| token.label(Class::PublicKey, id).unwrap();
+        // So that what is known of the objects is forgotten.
+        bench.happen_with("close-sessions", NUMBERED);
+        token.random(1).unwrap();
+        // The first has begun to search when its session is lost, and asks what was found once the second, whose session was given
+        // the handle, has begun to search as well.
+        let first = "function = \"C_FindObjects\"\nevents = \"close-sessions\"";
+        let second = "function = \"C_FindObjectsInit\"\nafter = true\nskip = 1";
+        bench.play(&waiting(NUMBERED, &[first, second]));
         thread::scope(|scope| {
-            for _ in 0..2 {
-                scope.spawn(|| {
-                    let signed =
-                        (0..600).try_for_each(|_| token.sign(&pair.private, &bench.mechanism(), &hash).map(drop));
-                    left.fetch_sub(1, Ordering::SeqCst);
-                    signed.unwrap();
-                });
-            }
-            let mut closed = 0;
-            while closed < 50 || left.load(Ordering::SeqCst) > 0 {
-                bench.happen("close-sessions");
-                closed += 1;
-                // So that the module reads the control file.
-                token.random(1).unwrap();
-                thread::sleep(Duration::from_millis(10));
-            }
+            let one = scope.spawn(|| label(&id));
+            until("the first waits", || bench.count("calls-hanging") == 1);
+            let two = scope.spawn(|| label(&other));
+            until("the second waits", || bench.count("calls-hanging") == 2);
+            bench.play(&waiting(NUMBERED, &[second]));
+            let one = one.join();
+            bench.play(NUMBERED);
+            assert_eq!(one.unwrap().as_deref(), Some("label-pub"));
+            assert_eq!(two.join().unwrap().as_deref(), Some("other"));
+        });
+        // Nothing is left open that nobody uses.
+        label(&id);
+        assert!(bench.count("sessions") <= 3, "{} sessions", bench.count("sessions"));
+        tokens.finalize();
+    });
+}
+
+#[test]
+fn a_handle_that_has_become_another_keys_meanwhile_signs_nothing() {
+    on_faulty("repair::a_handle_that_has_become_another_keys_meanwhile_signs_nothing", |bench| {
+        const NUMBERED: &str = "[objects]\nnumber-handles = true\n";
+        bench.play(NUMBERED);
+        let tokens = bench.tokens();
+        let token = admit(&tokens, "one", PIN).unwrap();
+        let (one, other) = (make(&token, bench.kind()).unwrap(), make(&token, bench.kind()).unwrap());
+        let hash = sha256(b"data");
+        let sign = |pair: &KeyPair| token.sign(&pair.private, &bench.mechanism(), &hash).unwrap();
+        let is_by = |pair: &KeyPair, signature: &[u8]| {
+            token.verify(&pair.public, &bench.mechanism(), &hash, signature).unwrap()
+        };
+        bench.happen_with("logout", NUMBERED);
+        // The first object that is seen after a login has the handle 1.
+        sign(&one);
+        // The first has its handle when the login is lost and made anew for the second, whose key is the first to be seen then.
+        let first = "function = \"C_SignInit\"\nevents = \"logout\"";
+        bench.play(&waiting(NUMBERED, &[first]));
+        thread::scope(|scope| {
+            let waits = scope.spawn(|| sign(&one));
+            until("the first waits", || bench.count("calls-hanging") == 1);
+            let signature = sign(&other);
+            bench.play(NUMBERED);
+            let late = waits.join().unwrap();
+            assert!(is_by(&other, &signature));
+            assert!(is_by(&one, &late), "signed with another key");
         });
     });
 }

@@ -9,6 +9,16 @@ use crate::call::{self, Subject};
 use crate::real::forward;
 use crate::{attributes, hashed, info, keys, login, mechanisms, objects, sessions, slots};
 
+/// An argument as the real module is to see it: sessions, which are called `s` below, may have numbers here.
+macro_rules! real {
+    (s, $session:ident) => {
+        sessions::real($session)
+    };
+    ($other:ident, $argument:ident) => {
+        $argument
+    };
+}
+
 /// Declares the functions, their enumeration and the function list.
 macro_rules! functions {
     ($($name:ident($($arg:ident: $type:ty),* $(,)?) on $subject:expr $(, by $work:path)?;)*) => {
@@ -33,7 +43,11 @@ macro_rules! functions {
             /// The arguments are as the standard asks.
             #[allow(non_snake_case)]
             pub unsafe extern "C" fn $name($($arg: $type),*) -> CK_RV {
-                call::enter(Function::$name, $subject, |call| functions!(@work call, $name, [$($work)?], ($($arg),*)))
+                call::enter(Function::$name, $subject, |call| {
+                    // Only now: while the call waited, the number may have become another session's.
+                    $(let $arg = real!($arg, $arg);)*
+                    functions!(@work call, $name, [$($work)?], ($($arg),*))
+                })
             }
         )*
 
@@ -65,7 +79,7 @@ fn about() -> Subject {
 }
 
 fn session(session: CK_SESSION_HANDLE) -> Subject {
-    Subject { session: Some(session), ..about() }
+    Subject { session: Some(sessions::real(session)), ..about() }
 }
 
 fn slot(slot: CK_SLOT_ID) -> Subject {

@@ -26,9 +26,40 @@ struct Sessions {
     open: HashMap<CK_SESSION_HANDLE, Session>,
     /// Lost with their token; they say so once.
     removed: HashSet<CK_SESSION_HANDLE>,
+    /// The real handles of those that have numbers, counted from 1; 0 where a number is free.
+    numbered: Vec<CK_SESSION_HANDLE>,
+    /// The free numbers: the one that was freed last is dealt first.
+    free: Vec<usize>,
+}
+
+impl Sessions {
+    fn number(&mut self, real: CK_SESSION_HANDLE) -> CK_SESSION_HANDLE {
+        let at = self.free.pop().unwrap_or(self.numbered.len());
+        self.numbered.resize(self.numbered.len().max(at + 1), CK_INVALID_HANDLE);
+        self.numbered[at] = real;
+        at as CK_SESSION_HANDLE + 1
+    }
+
+    fn remove(&mut self, real: CK_SESSION_HANDLE) {
+        self.open.remove(&real);
+        if let Some(at) = self.numbered.iter().position(|numbered| *numbered == real) {
+            self.numbered[at] = CK_INVALID_HANDLE;
+            self.free.push(at);
+        }
+    }
 }
 
 static SESSIONS: LazyLock<Mutex<Sessions>> = LazyLock::new(Mutex::default);
+
+/// The real module's handle for the one that the application has, which may be a number.
+pub fn real(given: CK_SESSION_HANDLE) -> CK_SESSION_HANDLE {
+    let sessions = lock(&SESSIONS);
+    if sessions.numbered.is_empty() {
+        return given;
+    }
+    let at = usize::try_from(given).unwrap_or_default().wrapping_sub(1);
+    sessions.numbered.get(at).copied().unwrap_or(CK_INVALID_HANDLE)
+}
 
 /// The slot of an open session.
 pub fn slot(session: CK_SESSION_HANDLE) -> Option<CK_SLOT_ID> {
@@ -37,7 +68,9 @@ pub fn slot(session: CK_SESSION_HANDLE) -> Option<CK_SLOT_ID> {
 
 /// Every open session and its slot.
 pub fn all() -> Vec<(CK_SESSION_HANDLE, CK_SLOT_ID)> {
-    lock(&SESSIONS).open.iter().map(|(handle, session)| (*handle, session.slot)).collect()
+    let mut all: Vec<_> = lock(&SESSIONS).open.iter().map(|(handle, session)| (*handle, session.slot)).collect();
+    all.sort_unstable();
+    all
 }
 
 /// Looks at or changes what a session is doing.
@@ -69,7 +102,7 @@ pub fn lose(real: &CK_FUNCTION_LIST, lost: &[CK_SESSION_HANDLE], removed: bool) 
     let mut sessions = lock(&SESSIONS);
     for session in lost {
         forward!(real, C_CloseSession, *session);
-        sessions.open.remove(session);
+        sessions.remove(*session);
         if removed {
             sessions.removed.insert(*session);
         }
@@ -118,13 +151,15 @@ pub unsafe fn open(
     }
     let rv = forward!(call.real, C_OpenSession, slot, flags, application, notify, to);
     // SAFETY: null, or a pointer to a handle that the real module has written.
-    if let (CKR_OK, Some(handle)) = (rv, unsafe { to.as_ref() }) {
-        sessions
-            .open
-            .insert(*handle, Session { slot, read_write, logged_in: false, operations: Operations::default() });
+    if let (CKR_OK, Some(handle)) = (rv, unsafe { to.as_mut() }) {
+        let real = *handle;
+        sessions.open.insert(real, Session { slot, read_write, logged_in: false, operations: Operations::default() });
         counts::sessions(sessions.open.len());
+        if call.control.settings.module.number_sessions {
+            *handle = sessions.number(real);
+        }
         drop(sessions);
-        login::log_in_by_itself(call, *handle);
+        login::log_in_by_itself(call, real);
     }
     rv
 }
@@ -138,7 +173,7 @@ pub unsafe fn close(call: &Call, session: CK_SESSION_HANDLE) -> CK_RV {
     let rv = forward!(call.real, C_CloseSession, session);
     if rv == CKR_OK {
         let mut sessions = lock(&SESSIONS);
-        sessions.open.remove(&session);
+        sessions.remove(session);
         counts::sessions(sessions.open.len());
     }
     rv
@@ -153,7 +188,9 @@ pub unsafe fn close_all(call: &Call, slot: CK_SLOT_ID) -> CK_RV {
     let rv = forward!(call.real, C_CloseAllSessions, slot);
     if rv == CKR_OK {
         let mut sessions = lock(&SESSIONS);
-        sessions.open.retain(|_, session| session.slot != slot);
+        let closed: Vec<_> =
+            sessions.open.iter().filter(|(_, open)| open.slot == slot).map(|(real, _)| *real).collect();
+        closed.into_iter().for_each(|real| sessions.remove(real));
         counts::sessions(sessions.open.len());
     }
     rv

@@ -50,6 +50,7 @@ pub struct Module {
     pub os_locking: Option<Rv>,
     pub initialize_again: Option<Rv>,
     pub one_at_a_time: bool,
+    pub number_sessions: bool,
     pub needs_env: Vec<String>,
     pub stderr: Option<String>,
 }

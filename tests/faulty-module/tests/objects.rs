@@ -357,6 +357,23 @@ fn lets_an_old_handle_mean_another_key() {
 }
 
 #[test]
+fn lets_the_handle_of_a_lost_session_mean_another() {
+    play(|stage: &Stage| {
+        stage.control("[module]\nnumber-sessions = true");
+        let (module, slot, first) = stage.session();
+        let second = module.open_ro_session(slot).unwrap();
+        assert_eq!((first.handle(), second.handle()), (1, 2));
+        stage.control("[module]\nnumber-sessions = true\n[events]\nnumber = 1\ndo = \"close-sessions\"");
+        assert_eq!(rv(second.get_session_info()), RvError::SessionHandleInvalid);
+        let third = module.open_ro_session(slot).unwrap();
+        assert_eq!(third.handle(), 2);
+        second.get_session_info().unwrap();
+        assert_eq!(rv(first.get_session_info()), RvError::SessionHandleInvalid);
+        assert_eq!(module.open_ro_session(slot).unwrap().handle(), 1);
+    });
+}
+
+#[test]
 fn hashes_for_a_module_that_only_signs() {
     play(|stage: &Stage| {
         let (module, slot, session) = stage.session();
