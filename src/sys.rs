@@ -25,7 +25,7 @@ pub use caught::{Caught, is_ending};
 pub use fenced::{Fenced, Heard, Split, split};
 pub use functions::{Functions, RawTokenInfo};
 pub use memory::{give_back_heap, give_back_stack};
-pub use sockets::{inherited_listeners, listener, receive_now};
+pub use sockets::{has_hung_up, inherited_listeners, listener, receive_now};
 pub use terminal::ask_hidden;
 
 /// The signals that the main thread waits for, blocked in every other thread.

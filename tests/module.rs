@@ -8,6 +8,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::ExitStatusExt;
+use std::thread;
 use std::time::Duration;
 
 use support::bridge::Options;
@@ -21,7 +22,10 @@ const NEW_PIN: &str = "pin-6027-of-the-user";
 
 /// A bridge that gives a call to the module a second.
 fn impatient(faulty: &Faulty, token: &Token) -> Bridge {
-    Bridge::start_with(token, Options { pkcs11: "call-timeout = 1".to_string(), ..faulty.options() })
+    Bridge::start_with(
+        token,
+        Options { pkcs11: "call-timeout = 1\ngenerate-timeout = 1".to_string(), ..faulty.options() },
+    )
 }
 
 #[test]
@@ -65,6 +69,59 @@ fn a_call_that_hangs_is_answered_with_an_error_at_the_deadline() {
     assert!(bridge.is_alive());
     let (status, log) = bridge.stop();
     assert!(status.success() && !log.contains("panic"), "{log}");
+}
+
+#[test]
+fn a_key_may_take_longer_to_make_than_other_calls() {
+    let (token, faulty) = (Token::create(), Faulty::new());
+    let pkcs11 = "call-timeout = 2\ngenerate-timeout = 600".to_string();
+    let mut bridge = Bridge::start_with(&token, Options { pkcs11, ..faulty.options() });
+    let mut others = Client::connect(&bridge, &token);
+    let pair = others.create_key_pair(&KeySpec::any(&token));
+    others.sign(&pair.private, token.sign_parameters(), b"data");
+    faulty.play("[[fault]]\nfunction = \"C_GenerateKeyPair\"\nhang = true\nnext = 1\n");
+    thread::scope(|scope| {
+        let make = |count: u64| {
+            let mut client = Client::connect(&bridge, &token);
+            let spec = KeySpec::any(&token);
+            let making = scope.spawn(move || client.create_key_pair(&spec));
+            until("it is asked for", || faulty.count("calls-hanging") == count);
+            making
+        };
+        let first = make(1);
+        // This one waits for the first.
+        let second = make(1);
+        // Others are served meanwhile, on sessions that have found nothing yet.
+        let mut busy = Client::connect(&bridge, &token);
+        busy.sign(&pair.private, token.sign_parameters(), b"data");
+        // A call that hangs is overdue, and was made later.
+        let hang =
+            |function: &str, next: u32| format!("[[fault]]\nfunction = {function:?}\nhang = true\nnext = {next}\n");
+        faulty.play(&(hang("C_GenerateKeyPair", 1) + &hang("C_SignInit", 1)));
+        busy.call(sign_item(&pair.private, token.sign_parameters(), b"data")).is_refused(reason::GENERAL_FAILURE);
+        assert!(!first.is_finished() && !second.is_finished());
+        faulty.play("");
+        let made = [first.join().unwrap(), second.join().unwrap()];
+        made.iter().for_each(|pair| drop(others.sign(&pair.private, token.sign_parameters(), b"data")));
+    });
+    assert!(bridge.is_alive());
+}
+
+#[test]
+fn a_key_that_its_client_no_longer_waits_for_is_removed_again() {
+    let (token, faulty) = (Token::create(), Faulty::new());
+    let bridge = Bridge::start_with(&token, faulty.options());
+    let mut others = Client::connect(&bridge, &token);
+    others.create_key_pair(&KeySpec::any(&token));
+    let destroyed = faulty.count("C_DestroyObject");
+    faulty.play("[[fault]]\nfunction = \"C_GenerateKeyPair\"\ndelay-ms = 1500\n");
+    let mut client = Client::connect(&bridge, &token);
+    let request = client.request(vec![KeySpec::any(&token).item()]);
+    client.send(&request.encode());
+    drop(client);
+    until("it is removed", || faulty.count("C_DestroyObject") >= destroyed + 2);
+    assert_eq!(others.locate(vec![]).len(), 2, "the pair from before");
+    assert!(bridge.stop().1.contains("removed again"));
 }
 
 #[test]

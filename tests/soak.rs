@@ -305,7 +305,7 @@ fn main() {
     let directory = Scratch::new("soak");
     let control: PathBuf = directory.file("control", "");
     let environment = vec![("FAULTY_MODULE", Token::module()), ("FAULTY_CONTROL", control.clone())];
-    let pkcs11 = "call-timeout = 1".to_string();
+    let pkcs11 = "call-timeout = 1\ngenerate-timeout = 1".to_string();
     let options = Options { module: Some(module), environment, pkcs11, ..Options::default() };
     soak("with faults", options, Some(&control), seed, duration);
     // A run that fails panics.

@@ -44,13 +44,30 @@ pub struct Peer {
     /// address are not.
     pub(super) admitted: OnceLock<[u8; 32]>,
     pub(super) progress: Progress,
+    gone: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
     certificate: OnceLock<Certificate>,
 }
 
 impl Peer {
     /// Somebody at `address` who has proved nothing yet.
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, admitted: OnceLock::new(), progress: Progress::default(), certificate: OnceLock::new() }
+        Self {
+            address,
+            admitted: OnceLock::new(),
+            progress: Progress::default(),
+            gone: OnceLock::new(),
+            certificate: OnceLock::new(),
+        }
+    }
+
+    /// `is_gone` tells whether the client has closed its end, and so may not hear the answer.
+    pub fn watched_by(&self, is_gone: impl Fn() -> bool + Send + Sync + 'static) {
+        self.gone.get_or_init(|| Box::new(is_gone));
+    }
+
+    /// Whether the client may not hear the answer.
+    pub(super) fn is_gone(&self) -> bool {
+        self.progress.is_given_up() || self.gone.get().is_some_and(|is_gone| is_gone())
     }
 
     /// TLS has verified that the client has this certificate, given in DER.

@@ -212,7 +212,7 @@ impl Outside<'_, '_> {
     fn overdue(&self) -> Line {
         let (call, limit) = self.call.as_ref().map_or(("", None), |(call, limit)| (call.as_str(), *limit));
         let seconds = limit.map_or(0, |(_, most)| most.as_secs());
-        let hint = "the HSM may be away, or busy; pkcs11.call-timeout is how long the bridge lets a client wait";
+        let hint = "the HSM may be away, or busy; pkcs11.call-timeout and generate-timeout are how long the bridge lets a client wait";
         Line::fail("module", format!("{call} has not returned after {seconds} s"), hint)
             .with("call", call)
             .with("seconds", seconds)

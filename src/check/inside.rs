@@ -30,27 +30,30 @@ pub struct Inside<'j> {
 
 /// How long calls may take.
 #[derive(Clone, Copy)]
-pub struct Patience(Duration);
+pub struct Patience {
+    call: Duration,
+    generate: Duration,
+}
 
 impl Patience {
     /// A call like most.
     pub fn call(self) -> Option<Duration> {
-        Some(self.0)
+        Some(self.call)
     }
 
     /// C_Initialize, which may have to find an HSM first.
     pub fn start(self) -> Option<Duration> {
-        Some(self.0.saturating_mul(3))
+        Some(self.call.saturating_mul(3))
     }
 
     /// Making a key pair: on a card, minutes.
     pub fn generate(self) -> Option<Duration> {
-        Some(self.0.saturating_mul(15))
+        Some(self.generate.max(self.call))
     }
 
-    /// What clients are given to wait.
+    /// What a client may be taken to wait by itself.
     pub fn of_clients(self) -> Duration {
-        self.0
+        self.call
     }
 }
 
@@ -61,7 +64,8 @@ impl Inside<'_> {
 
     /// How long calls may take.
     pub fn patience(&self) -> Patience {
-        Patience(self.config().pkcs11.call_timeout)
+        let pkcs11 = &self.config().pkcs11;
+        Patience { call: pkcs11.call_timeout, generate: pkcs11.generate_timeout }
     }
 
     /// Everything but data objects.

@@ -168,8 +168,9 @@ impl Bench<'_> {
 
     fn too_slow(&self, trial: &Trial, took: Duration) -> Line {
         let limit = self.patience.of_clients().as_secs();
-        let text = format!("{} takes {} to make, while clients are let wait {limit} s", trial.name, milliseconds(took));
-        Line::warn("time", text).hint("pkcs11.call-timeout is how long; the client may wait less than that by itself")
+        let text = format!("{} takes {} to make, which is more than {limit} s", trial.name, milliseconds(took));
+        Line::warn("time", text)
+            .hint("the bridge waits for pkcs11.generate-timeout; clients may give up earlier by themselves")
     }
 
     /// A refusal is a failure only where signers need such keys.

@@ -369,7 +369,7 @@ static VENDORS: &[Vendor] = &[
                 Topic::Login,
                 "sc-hsm-tool shows the tries that are left; pkcs11-tool --login-type so --init-pin sets a new PIN",
             ),
-            (Topic::Generate, "a card takes its time for RSA keys: call-timeout in [pkcs11] has to be longer"),
+            (Topic::Generate, "a card takes its time for RSA keys: generate-timeout in [pkcs11] may have to be longer"),
             (Topic::DataObject, "its module cannot destroy them, and long ones kill it; keep states in a directory"),
         ],
     },

@@ -86,6 +86,8 @@ pub const MAX_SESSIONS: Number = plain("pkcs11.max-sessions", 64, 1, 65_535);
 pub const SESSION_TIMEOUT: Number = seconds("pkcs11.session-timeout", 10, 1, 3600);
 /// How long a request may wait for the module.
 pub const CALL_TIMEOUT: Number = seconds("pkcs11.call-timeout", 20, 1, 3600);
+/// How long one that makes a key pair may, where that is longer.
+pub const GENERATE_TIMEOUT: Number = seconds("pkcs11.generate-timeout", 300, 1, 3600);
 /// The most PINs that a token judges at once before one was right.
 pub const MAX_PIN_TRIES: Number = plain("pkcs11.max-pin-tries", 10, 1, 1000);
 /// The most wrong PINs tried in the hope that the token's was changed.
@@ -256,6 +258,7 @@ pub fn all() -> Vec<Key> {
         MAX_SESSIONS.key(),
         SESSION_TIMEOUT.key(),
         CALL_TIMEOUT.key(),
+        GENERATE_TIMEOUT.key(),
         MAX_PIN_TRIES.key(),
         MAX_CHANGED_PIN_TRIES.key(),
         ID_LENGTH.key(),
@@ -368,6 +371,7 @@ mod tests {
             MAX_SESSIONS,
             SESSION_TIMEOUT,
             CALL_TIMEOUT,
+            GENERATE_TIMEOUT,
             MAX_PIN_TRIES,
             MAX_CHANGED_PIN_TRIES,
             ID_LENGTH,

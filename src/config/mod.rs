@@ -205,6 +205,7 @@ pub fn judge(path: &Path, text: &str, overrides: &Overrides, state_directory: Op
             max_sessions: w.number(&keys::MAX_SESSIONS),
             session_timeout: w.seconds(&keys::SESSION_TIMEOUT),
             call_timeout: w.seconds(&keys::CALL_TIMEOUT),
+            generate_timeout: w.seconds(&keys::GENERATE_TIMEOUT),
             max_pin_tries: w.number(&keys::MAX_PIN_TRIES),
             max_changed_pin_tries: w.number(&keys::MAX_CHANGED_PIN_TRIES),
             id_length: w.size(&keys::ID_LENGTH),

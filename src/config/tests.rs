@@ -25,6 +25,8 @@ fn means_the_defaults_where_nothing_is_said() {
     let config = sound(LEAST);
     assert_eq!(config.pkcs11.lib_path, Path::new("/usr/lib/m.so"));
     assert_eq!((config.pkcs11.max_sessions, config.pkcs11.session_timeout), (64, Duration::from_secs(10)));
+    let (call, generate) = (config.pkcs11.call_timeout, config.pkcs11.generate_timeout);
+    assert_eq!((call, generate), (Duration::from_secs(20), Duration::from_secs(300)));
     assert_eq!(config.pkcs11.id_length, 20);
     assert_eq!(config.server.addr.to_string(), "127.0.0.1:5696");
     assert_eq!((config.server.max_connections, config.server.max_request_size), (1024, 1 << 20));
@@ -159,6 +161,7 @@ fn refuses_numbers_out_of_range() {
     for (key, bad) in [
         ("pkcs11.max-sessions", ["0", "65536"]),
         ("pkcs11.session-timeout", ["0", "-1"]),
+        ("pkcs11.generate-timeout", ["0", "3601"]),
         ("pkcs11.id-length", ["0", "65"]),
         ("server.max-connections", ["0", "99999999999999999999999"]),
         ("server.max-connections-per-peer", ["0", "65536"]),

@@ -99,6 +99,8 @@ impl Token {
             };
             *tried.borrow_mut() = id.clone();
             begun.set(true);
+            watch::makes();
+            let _making = self.making.begin();
             let alone = self.alone();
             match self.make(&seat.session, spec, &plan, id.as_deref()) {
                 Ok(made) => {

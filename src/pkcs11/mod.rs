@@ -79,6 +79,8 @@ pub struct Settings {
     pub session_timeout: Duration,
     /// How long a request may wait for the module before its client is told.
     pub call_timeout: Duration,
+    /// The same for one that makes a key pair, where that is longer.
+    pub generate_timeout: Duration,
     /// PINs that a token is asked to judge at once, and in a minute, before it has found the first one right; at least 1.
     pub max_pin_tries: u32,
     /// Wrong PINs tried, in all, in the hope that the token's was changed.
@@ -101,6 +103,10 @@ impl Settings {
     /// Default of [`Self::call_timeout`]: below the 30 s that the first client waits for an answer.
     pub const DEFAULT_CALL_TIMEOUT: Duration = Duration::from_secs(20);
 
+    /// Default of [`Self::generate_timeout`]: a card takes minutes for a long RSA key, and what it has made while its client is told
+    /// that it failed has to be destroyed again.
+    pub const DEFAULT_GENERATE_TIMEOUT: Duration = Duration::from_secs(300);
+
     /// Default of [`Self::max_pin_tries`]: several clients with a PIN each, one of which is right. Where a token locks itself after
     /// fewer, its flag of the final try keeps the last.
     pub const DEFAULT_MAX_PIN_TRIES: u32 = 10;
@@ -118,6 +124,7 @@ impl Settings {
             max_sessions: Self::DEFAULT_MAX_SESSIONS,
             session_timeout: Self::DEFAULT_SESSION_TIMEOUT,
             call_timeout: Self::DEFAULT_CALL_TIMEOUT,
+            generate_timeout: Self::DEFAULT_GENERATE_TIMEOUT,
             max_pin_tries: Self::DEFAULT_MAX_PIN_TRIES,
             max_changed_pin_tries: Self::DEFAULT_MAX_CHANGED_PIN_TRIES,
             id_length: Self::DEFAULT_ID_LENGTH,

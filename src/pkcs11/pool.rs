@@ -389,7 +389,7 @@ mod tests {
     fn a_lost_session_is_not_closed_but_replaced() {
         let (pool, token) = (Pool::new(1, SHORT), Token::of(9));
         let mut loan = pool.lend(|| token.open()).unwrap();
-        loan.lose().map(std::mem::forget);
+        std::mem::forget(loan.lose());
         drop(loan);
         assert_eq!(token.open_now(), 1);
         assert_eq!(pool.lend(|| token.open()).unwrap().get().unwrap().0, 1);

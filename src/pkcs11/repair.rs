@@ -338,12 +338,7 @@ impl Token {
         if self.login_kind() != LoginKind::User || self.learnt().tells_login.is_none() {
             return Ok(false);
         }
-        let is_new = self.log_in_with_kept_pin(session)?;
-        if is_new {
-            let _dealing = self.health.deal();
-            self.forgotten.all();
-        }
-        Ok(is_new)
+        self.log_in_with_kept_pin(session)
     }
 
     /// Whether the token in the slot is still this one; and, inside, whether it may be logged in to.

@@ -71,8 +71,8 @@ impl Tokens {
             module.library.serialize();
         }
         let stuck = Arc::new(Mutex::new(None));
-        let (known, library, mut watch) =
-            (Arc::downgrade(&stuck), Arc::downgrade(&module.library), Watch::new(settings.call_timeout));
+        let (known, library) = (Arc::downgrade(&stuck), Arc::downgrade(&module.library));
+        let mut watch = Watch::new(settings.call_timeout, settings.generate_timeout);
         watch::every_tick(move || {
             let Some(known) = known.upgrade() else { return false };
             let stuck = watch.look();

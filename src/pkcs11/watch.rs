@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::cell::OnceCell;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -34,6 +34,8 @@ type Speaks = Box<dyn Fn(Overdue) + Send>;
 struct Stay {
     /// The tick it began at; 0 outside.
     since: AtomicU64,
+    /// Whether it makes a key, or waits while another does, which may take longer than other calls.
+    makes: AtomicBool,
     /// The beginning of the time that was found too long; 0 if none was.
     overdue: AtomicU64,
     /// Calls that came back, whatever they said.
@@ -71,8 +73,14 @@ impl Drop for Guard {
     fn drop(&mut self) {
         if let Some(stay) = &self.0 {
             stay.since.store(0, Ordering::Release);
+            stay.makes.store(false, Ordering::Relaxed);
         }
     }
+}
+
+/// For the rest of its time with the module this thread makes a key, or waits for one that does.
+pub(super) fn makes() {
+    mine().makes.store(true, Ordering::Relaxed);
 }
 
 /// The module answered this thread, whatever it said. Whether that was too late.
@@ -129,15 +137,18 @@ fn mine() -> Arc<Stay> {
 
 /// What the supervisor knows.
 pub(super) struct Watch {
+    /// Ticks that a thread may wait, and one that makes a key.
     allowed: u64,
+    to_make: u64,
     answers: u64,
     stuck: Option<Instant>,
 }
 
 impl Watch {
-    pub(super) fn new(allowed: Duration) -> Self {
-        let ticks = allowed.as_millis().div_ceil(TICK.as_millis());
-        Self { allowed: u64::try_from(ticks).unwrap_or(u64::MAX), answers: 0, stuck: None }
+    /// For threads that may wait so long, and for those that make a key.
+    pub(super) fn new(allowed: Duration, to_make: Duration) -> Self {
+        let ticks = |time: Duration| u64::try_from(time.as_millis().div_ceil(TICK.as_millis())).unwrap_or(u64::MAX);
+        Self { allowed: ticks(allowed), to_make: ticks(to_make.max(allowed)), answers: 0, stuck: None }
     }
 
     /// To be called every [`TICK`]. Since when calls are overdue and none has come back.
@@ -148,29 +159,36 @@ impl Watch {
             stays.retain(|stay| stay.strong_count() > 0);
             stays.iter().filter_map(Weak::upgrade).collect()
         };
-        let (mut overdue, mut answers) = (false, PAST.load(Ordering::Relaxed));
+        let (mut overdue, mut making, mut answers) = (false, false, PAST.load(Ordering::Relaxed));
         for stay in stays {
             answers = answers.wrapping_add(stay.answers.load(Ordering::Relaxed));
             let since = stay.since.load(Ordering::Acquire);
-            if since == 0 || now.saturating_sub(since) <= self.allowed {
+            if since == 0 {
+                continue;
+            }
+            let makes = stay.makes.load(Ordering::Relaxed);
+            if now.saturating_sub(since) <= if makes { self.to_make } else { self.allowed } {
+                making |= makes;
                 continue;
             }
             overdue = true;
             if stay.overdue.swap(since, Ordering::Relaxed) != since {
                 log::warn!(
                     "a call to the PKCS#11 module has not returned in time: its session counts as lost\n\
-                     hint: where the HSM takes so long, to make a key for instance, pkcs11.call-timeout has to be longer"
+                     hint: where the HSM takes so long, pkcs11.{} has to be longer",
+                    if makes { "generate-timeout" } else { "call-timeout" }
                 );
                 if let Some(rescue) = lock(&stay.rescue).as_ref() {
                     rescue(Overdue { stay: Arc::clone(&stay), since });
                 }
             }
         }
-        if !overdue || answers != self.answers {
+        // A card makes one key and nothing else for minutes: its silence meanwhile says nothing.
+        if !overdue || making || answers != self.answers {
             self.stuck = None;
         }
         self.answers = answers;
-        if overdue {
+        if overdue && !making {
             self.stuck.get_or_insert_with(Instant::now);
         }
         self.stuck

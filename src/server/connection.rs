@@ -17,6 +17,7 @@ use super::inbox::{Inbox, KEPT};
 use super::line::{self, CLOSING_PAUSE, DISCARDED_UNKNOWN, InHand, Line};
 use super::places::{Open, Place};
 use crate::bridge::{After, Peer};
+use crate::sys;
 use crate::ttlv::{self, FrameError};
 
 /// How much a peer may go on sending after its connection was refused, in bytes. Someone whose message is a few times too
@@ -126,6 +127,8 @@ fn speak(held: &mut Held) -> Outcome {
         },
     };
     let _rescue = line::answer_when_overdue(&line, open, peer, shared);
+    let theirs = Arc::downgrade(open);
+    peer.watched_by(move || theirs.upgrade().is_none_or(|open| sys::has_hung_up(&open.socket)));
     let stream = Deadlined::new(&open.socket, settings.handshake_timeout.min(settings.unauthenticated_timeout));
     let mut connection = Connection {
         open,

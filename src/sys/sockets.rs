@@ -80,6 +80,13 @@ pub fn listener(fd: OwnedFd) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
+/// Whether the other end of a connection sends no more, whatever it has sent that is not read yet.
+pub fn has_hung_up(socket: &TcpStream) -> bool {
+    let mut place = libc::pollfd { fd: socket.as_raw_fd(), events: libc::POLLRDHUP, revents: 0 };
+    // SAFETY: one valid pollfd is given, of a descriptor that is open; it is not waited for.
+    unsafe { libc::poll(&mut place, 1, 0) == 1 }
+}
+
 /// Reads what has arrived on `socket`, without waiting for it.
 ///
 /// # Errors

@@ -47,7 +47,11 @@ impl Place {
         let options = faulty.options();
         let place = Place { environment: options.environment, ..Place::new() };
         // Of two sessions one keeps the login, so that signatures are counted once only, with the other.
-        place.configure(&options.module.unwrap(), &format!("call-timeout = {seconds}\nmax-sessions = 2"), "");
+        place.configure(
+            &options.module.unwrap(),
+            &format!("call-timeout = {seconds}\ngenerate-timeout = {seconds}\nmax-sessions = 2"),
+            "",
+        );
         place
     }
 

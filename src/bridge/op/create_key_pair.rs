@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
 use super::super::attribute::USAGE_BITS;
 use super::super::mechanism::generator;
@@ -15,6 +16,9 @@ use crate::kmip::{
 };
 use crate::pkcs11::{Class, Curve, KeyKind, KeyPair, KeyPairSpec, Token, Usage, Use};
 use crate::ttlv::{Item, Writer};
+
+/// A client that closes its end before this has said that it sends no more; one that does so later has given up.
+const LATE: Duration = Duration::from_secs(1);
 
 /// Whether the token can make any key pair that is served here.
 pub(super) fn backed(token: &Token) -> bool {
@@ -55,11 +59,13 @@ pub(super) fn handle(context: &mut Context<'_>, payload: &Item<'_>, w: &mut Writ
         context.client()?.rights().demand_name(name)?;
     }
     let spec = KeyPairSpec { kind, public_label: wish.public.name, private_label: wish.private.name, usage };
+    let asked = Instant::now();
     let pair = token.generate_key_pair(&spec)?;
     let (private, public) =
         (ident::format(Class::PrivateKey, &pair.private.id), ident::format(Class::PublicKey, &pair.public.id));
     context.audit(format_args!("made key pair {private}, {public}"));
-    if context.peer.progress.is_given_up() {
+    let is_late = asked.elapsed() >= LATE && context.peer.is_gone();
+    if is_late || context.peer.progress.is_given_up() {
         return Err(withdraw(&token, &pair));
     }
     w.text(tag::PRIVATE_KEY_UNIQUE_IDENTIFIER, &private);
