@@ -90,14 +90,18 @@ fn signs_into_a_buffer_of_the_length_that_signatures_have() {
         );
         let tokens = bench.tokens();
         let token = admit(&tokens, "one", PIN).unwrap();
-        let pair = make(&token, KeyKind::Ec(Curve::Ed25519)).unwrap();
-        let signature = token.sign(&pair.private, &eddsa(), b"data").unwrap();
-        assert!(token.verify(&pair.public, &eddsa(), b"data", &signature).unwrap());
+        if !bench.lacks_edwards() {
+            let pair = make(&token, KeyKind::Ec(Curve::Ed25519)).unwrap();
+            let signature = token.sign(&pair.private, &eddsa(), b"data").unwrap();
+            assert!(token.verify(&pair.public, &eddsa(), b"data", &signature).unwrap());
+        }
         let rsa = make(&token, KeyKind::Rsa { bits: 2048 }).unwrap();
         assert_eq!(token.sign(&rsa.private, &Mechanism::Sha256RsaPkcs, b"data").unwrap().len(), 256);
         drop((token, tokens));
         // A key that does not tell its size.
-        bench.play("[[attribute]]\nattribute = \"CKA_MODULUS\"\nrv = \"CKR_ATTRIBUTE_TYPE_INVALID\"\n");
+        let silent =
+            |attribute| format!("[[attribute]]\nattribute = {attribute:?}\nrv = \"CKR_ATTRIBUTE_TYPE_INVALID\"\n");
+        bench.play(&(silent("CKA_MODULUS") + &silent("CKA_PUBLIC_KEY_INFO")));
         anew(bench, |token| {
             let silent = token.key(Class::PrivateKey, &rsa.private.id).unwrap();
             assert_eq!(silent.kind, KeyKind::Rsa { bits: 0 });
