@@ -30,7 +30,7 @@ struct Record {
 /// Counts, and compares with the record or replaces it. Says what is wrong with what was found.
 pub fn run(records: bool) -> Result<(), String> {
     let module = fake_module();
-    let mut now = Record { built_by: built_by(), counts: BTreeMap::new() };
+    let mut now = Record { built_by: built_by()?, counts: BTreeMap::new() };
     for (number, ask) in watched().iter().enumerate() {
         now.counts.insert(ask.name.clone(), count(&module, number, ask)?);
     }
@@ -97,12 +97,19 @@ impl Record {
 }
 
 /// The compiler's version, which is in what it has built, and the processor's kind.
-fn built_by() -> String {
+fn built_by() -> Result<String, String> {
+    let program = env::current_exe().and_then(fs::read).map_err(|error| format!("this program: {error}"))?;
+    let version = version_in(&program).ok_or("this program does not say what compiler built it")?;
+    Ok(format!("rustc {version} for {}", env::consts::ARCH))
+}
+
+/// What follows the words "rustc version" where it begins with a digit: the words alone are in the program too, as they stand here.
+fn version_in(program: &[u8]) -> Option<String> {
     const MARK: &[u8] = b"rustc version ";
-    let program = env::current_exe().and_then(fs::read).expect("this program");
-    let version = program.windows(MARK.len()).position(|window| window == MARK).map(|at| &program[at + MARK.len()..]);
-    let version = version.and_then(|text| text.split(|byte| *byte == b' ').next()).unwrap_or_default();
-    format!("rustc {} for {}", String::from_utf8_lossy(version), env::consts::ARCH)
+    program.windows(MARK.len()).enumerate().filter(|(_, window)| *window == MARK).find_map(|(at, _)| {
+        let version = program[at + MARK.len()..].split(|byte| !byte.is_ascii_graphic()).next()?;
+        version.first()?.is_ascii_digit().then(|| String::from_utf8_lossy(version).into_owned())
+    })
 }
 
 /// The instructions for one request.
@@ -212,6 +219,14 @@ fn=(1)
     #[test]
     fn own_cost_is_that_of_the_program_without_ring() {
         assert_eq!(own_cost(PROFILE, Path::new("/bench")), 123);
+    }
+
+    #[test]
+    fn the_version_is_found_behind_the_words_for_it() {
+        let program = b"\0rustc version this program\0rustc version \0rustc version 1.85.0 (4d91de4e4 2025-02-17)\0rustc version 1.0.0";
+        assert_eq!(version_in(program).as_deref(), Some("1.85.0"));
+        assert_eq!(version_in(b"rustc version "), None);
+        assert!(built_by().unwrap().starts_with("rustc 1."));
     }
 
     /// Each crate's name with its version.
