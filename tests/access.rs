@@ -6,7 +6,7 @@ mod support;
 
 use std::fs::{self, Permissions};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -134,6 +134,21 @@ fn a_pin_changed_on_the_token_gets_in_and_the_old_one_does_not() {
     let (_, log) = bridge.stop();
     assert!(log.contains("its PIN was changed"), "{log}");
     assert!(!log.contains(NEW_PIN));
+}
+
+/// What a module's configuration says may be relative to where the bridge was started.
+#[test]
+fn a_changed_pin_is_proved_where_the_bridge_was_started() {
+    let (token, faulty, directory) = (Token::create(), Faulty::new(), Scratch::new("started"));
+    symlink(Token::module(), directory.path().join("module.so")).unwrap();
+    let mut options = Options { directory: Some(directory.path().to_path_buf()), ..faulty.options() };
+    options.environment.retain(|(name, _)| *name != "FAULTY_MODULE");
+    options.environment.push(("FAULTY_MODULE", "./module.so".into()));
+    let bridge = Bridge::start_with(&token, options);
+    Client::connect(&bridge, &token).call(random()).payload();
+    token.pkcs11_tool(&["--change-pin", "--new-pin", NEW_PIN]);
+    Client::connect_as(&bridge, Some((&token.label, NEW_PIN))).call(random()).payload();
+    assert!(bridge.stop().1.contains("its PIN was changed"));
 }
 
 #[test]

@@ -69,7 +69,6 @@ impl Prover {
             .arg(&self.lib_path)
             .arg(token.slot_id.to_string())
             .arg(&token.serial)
-            .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             // What the module has to say about it is for the log, as what it says to the bridge is.

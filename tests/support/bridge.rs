@@ -32,6 +32,8 @@ pub struct Options {
     pub tables: String,
     /// Further variables of the environment.
     pub environment: Vec<(&'static str, PathBuf)>,
+    /// The directory to start it in, else the test's own.
+    pub directory: Option<PathBuf>,
 }
 
 /// How much of the log is shown of a test that failed, in bytes from the end.
@@ -73,8 +75,11 @@ impl Bridge {
         // A PIN may stand in it.
         fs::set_permissions(&config, fs::Permissions::from_mode(0o600)).expect("the configuration's permissions");
         let log = fs::File::create(directory.path().join("log")).expect("a file for the log");
-        let child = token
-            .command(super::program())
+        let mut command = token.command(super::program());
+        if let Some(directory) = options.directory {
+            command.current_dir(directory);
+        }
+        let child = command
             .arg("--config")
             .arg(config)
             .env("STATE_DIRECTORY", &state)
