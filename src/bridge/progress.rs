@@ -5,6 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use zeroize::Zeroizing;
 
+use crate::ttlv::make_room;
+
 /// Of the message that is being answered on a connection.
 #[derive(Default)]
 pub(super) struct Progress(Mutex<State>);
@@ -31,6 +33,7 @@ impl Progress {
     pub(super) fn answered(&self, answer: &[u8]) -> bool {
         let mut state = self.lock();
         if !state.given_up {
+            make_room(&mut state.answers, answer.len());
             state.answers.extend_from_slice(answer);
             state.items = state.items.saturating_add(1);
         }

@@ -11,7 +11,7 @@ pub use dump::Dump;
 pub use error::{Error, Fault};
 pub use frame::{FrameError, HEADER_LEN, frame_len};
 pub use reader::{Item, MAX_DEPTH, Reader};
-pub use writer::{Mark, Writer};
+pub use writer::{Mark, Writer, make_room};
 
 use std::fmt;
 

@@ -48,15 +48,15 @@ impl<'b> Writer<'b> {
     pub fn integer(&mut self, tag: u32, value: i32) -> usize {
         self.header(tag, Type::Integer, 4);
         let at = self.out.len();
-        self.out.extend_from_slice(&value.to_be_bytes());
-        self.out.extend_from_slice(&[0; 4]);
+        self.push(&value.to_be_bytes());
+        self.push(&[0; 4]);
         at
     }
 
     /// A Long Integer.
     pub fn long_integer(&mut self, tag: u32, value: i64) {
         self.header(tag, Type::LongInteger, 8);
-        self.out.extend_from_slice(&value.to_be_bytes());
+        self.push(&value.to_be_bytes());
     }
 
     /// A Big Integer that is not negative: `magnitude` is big-endian, of any length.
@@ -67,21 +67,22 @@ impl<'b> Writer<'b> {
         let signed = digits.first().map_or(1, |byte| digits.len().saturating_add(usize::from(byte & 0x80 != 0)));
         let len = padded(signed).unwrap_or(signed);
         self.header(tag, Type::BigInteger, u32::try_from(len).unwrap_or(u32::MAX));
+        make_room(self.out, len);
         self.out.resize(self.out.len().saturating_add(len.saturating_sub(digits.len())), 0);
-        self.out.extend_from_slice(digits);
+        self.push(digits);
     }
 
     /// An Enumeration.
     pub fn enumeration(&mut self, tag: u32, value: u32) {
         self.header(tag, Type::Enumeration, 4);
-        self.out.extend_from_slice(&value.to_be_bytes());
-        self.out.extend_from_slice(&[0; 4]);
+        self.push(&value.to_be_bytes());
+        self.push(&[0; 4]);
     }
 
     /// A Boolean.
     pub fn boolean(&mut self, tag: u32, value: bool) {
         self.header(tag, Type::Boolean, 8);
-        self.out.extend_from_slice(&u64::from(value).to_be_bytes());
+        self.push(&u64::from(value).to_be_bytes());
     }
 
     /// A Text String. NUL, which a reader refuses, becomes U+FFFD, as what is not UTF-8 has become before: tokens have either in
@@ -102,14 +103,14 @@ impl<'b> Writer<'b> {
     /// A Date-Time, in seconds since 1970-01-01T00:00:00Z.
     pub fn date_time(&mut self, tag: u32, seconds: i64) {
         self.header(tag, Type::DateTime, 8);
-        self.out.extend_from_slice(&seconds.to_be_bytes());
+        self.push(&seconds.to_be_bytes());
     }
 
     /// An Interval, in seconds.
     pub fn interval(&mut self, tag: u32, seconds: u32) {
         self.header(tag, Type::Interval, 4);
-        self.out.extend_from_slice(&seconds.to_be_bytes());
-        self.out.extend_from_slice(&[0; 4]);
+        self.push(&seconds.to_be_bytes());
+        self.push(&[0; 4]);
     }
 
     /// A copy of an item that was read, or of a structure whose inside `raw` is.
@@ -119,7 +120,7 @@ impl<'b> Writer<'b> {
 
     /// Whole items, as they were written before.
     pub fn append(&mut self, items: &[u8]) {
-        self.out.extend_from_slice(items);
+        self.push(items);
     }
 
     /// What was written since `position`.
@@ -144,18 +145,42 @@ impl<'b> Writer<'b> {
         }
     }
 
+    fn push(&mut self, bytes: &[u8]) {
+        make_room(self.out, bytes.len());
+        self.out.extend_from_slice(bytes);
+    }
+
     fn header(&mut self, tag: u32, ty: Type, len: u32) {
         let [_, t0, t1, t2] = tag.to_be_bytes();
         let [l0, l1, l2, l3] = len.to_be_bytes();
-        self.out.extend_from_slice(&[t0, t1, t2, ty.code(), l0, l1, l2, l3]);
+        self.push(&[t0, t1, t2, ty.code(), l0, l1, l2, l3]);
     }
 
     fn padded_value(&mut self, tag: u32, ty: Type, value: &[u8]) {
         self.header(tag, ty, u32::try_from(value.len()).unwrap_or(u32::MAX));
-        self.out.extend_from_slice(value);
+        self.push(value);
         let pad = padded(value.len()).unwrap_or(value.len()).saturating_sub(value.len());
-        self.out.extend_from_slice([0; 8].get(..pad).unwrap_or_default());
+        self.push([0; 8].get(..pad).unwrap_or_default());
     }
+}
+
+/// Makes room for `more` bytes. Where the buffer has to move for that, its old place is wiped: a buffer that grows by itself leaves
+/// behind what it held, which may be random numbers that become keys.
+pub fn make_room(buffer: &mut Vec<u8>, more: usize) {
+    if buffer.capacity().saturating_sub(buffer.len()) < more {
+        drop(moved(buffer, more));
+    }
+}
+
+/// The old place of what `buffer` holds, wiped.
+fn moved(buffer: &mut Vec<u8>, more: usize) -> Vec<u8> {
+    let mut larger = Vec::with_capacity(buffer.len().saturating_add(more).max(buffer.capacity().saturating_mul(2)));
+    larger.extend_from_slice(buffer);
+    let mut old = std::mem::replace(buffer, larger);
+    old.fill(0);
+    // Or the compiler would leave out what nobody reads.
+    std::hint::black_box(&mut old);
+    old
 }
 
 #[cfg(test)]
@@ -168,6 +193,16 @@ mod tests {
         let mut out = Vec::new();
         Writer::new(&mut out).text(0x42_0055, "\0key\0of\0");
         assert_eq!(Reader::message(&out).unwrap().text(), Ok("\u{fffd}key\u{fffd}of\u{fffd}"));
+    }
+
+    #[test]
+    fn a_buffer_that_moves_leaves_nothing_behind() {
+        let mut buffer = b"secret".to_vec();
+        let old = moved(&mut buffer, 100);
+        assert_eq!((&buffer[..], &old[..]), (&b"secret"[..], &[0; 6][..]));
+        let place = buffer.as_ptr();
+        make_room(&mut buffer, 100);
+        assert_eq!(buffer.as_ptr(), place, "moved without need");
     }
 
     fn sample() -> Vec<u8> {
