@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::access::Rights;
 use super::ident::{self, Identifier};
 use super::public_keys::PublicKeys;
 use crate::kmip::{CryptographicAlgorithm, ObjectType, Outcome, RecommendedCurve};
@@ -149,26 +150,53 @@ pub(super) fn recommended_curve(curve: Curve) -> RecommendedCurve {
 /// Public keys that went when their private halves were destroyed, since the token kept both as one object. Clients destroy
 /// both halves; the second Destroy then succeeds, once.
 #[derive(Default)]
-pub(super) struct Departed(Mutex<VecDeque<(u64, Vec<u8>)>>);
+pub(super) struct Departed(Mutex<VecDeque<Gone>>);
+
+struct Gone {
+    slot_id: u64,
+    id: Vec<u8>,
+    /// What its name began with, as far as the rights of who destroyed it tell.
+    key_prefix: Option<String>,
+}
 
 impl Departed {
     /// More than any client leaves open between its two requests; the oldest is forgotten.
     const MOST: usize = 1024;
 
-    /// The public half of `id` on `token` went.
-    pub(super) fn note(&self, token: &Token, id: &[u8]) {
+    /// The public half of `id` in the slot went, destroyed by a client with these rights.
+    pub(super) fn note(&self, slot_id: u64, id: &[u8], rights: &Rights) {
         let mut departed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if departed.len() >= Self::MOST {
             departed.pop_front();
         }
-        departed.push_back((token.info().slot_id, id.to_vec()));
+        departed.push_back(Gone { slot_id, id: id.to_vec(), key_prefix: rights.key_prefix.clone() });
     }
 
-    /// Whether the public half of `id` on `token` went; it is forgotten then.
-    pub(super) fn take(&self, token: &Token, id: &[u8]) -> bool {
+    /// Whether the public half of `id` in the slot went, and was a client's with these rights; it is forgotten then.
+    pub(super) fn take(&self, slot_id: u64, id: &[u8], rights: &Rights) -> bool {
         let mut departed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let slot = token.info().slot_id;
-        let place = departed.iter().position(|(other, known)| *other == slot && known == id);
+        let was_theirs = |gone: &Gone| rights.key_prefix.is_none() || rights.cover(gone.key_prefix.as_deref());
+        let place = departed.iter().position(|gone| gone.slot_id == slot_id && gone.id == id && was_theirs(gone));
         place.and_then(|place| departed.remove(place)).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_departed_is_told_to_its_own_clients_and_once() {
+        let with = |prefix: Option<&str>| Rights { key_prefix: prefix.map(str::to_owned), ..Rights::default() };
+        let (ours, theirs, all) = (with(Some("a-")), with(Some("b-")), with(None));
+        let departed = Departed::default();
+        departed.note(7, b"1", &ours);
+        assert!(!departed.take(7, b"1", &theirs) && !departed.take(8, b"1", &ours));
+        assert!(departed.take(7, b"1", &ours) && !departed.take(7, b"1", &ours));
+        departed.note(7, b"2", &ours);
+        assert!(departed.take(7, b"2", &all));
+        // What its name was, nobody knows.
+        departed.note(7, b"3", &all);
+        assert!(!departed.take(7, b"3", &ours) && departed.take(7, b"3", &all));
     }
 }

@@ -39,9 +39,11 @@ fn half(
         }
         Err(failure) => {
             let gone = parsed
-                .filter(|gone| failure.reason == ResultReason::ITEM_NOT_FOUND && gone.class == Some(Class::PublicKey))
-                .filter(|gone| context.bridge.departed.take(token, &gone.id));
-            let id = gone.ok_or(failure)?.id;
+                .filter(|gone| failure.reason == ResultReason::ITEM_NOT_FOUND && gone.class == Some(Class::PublicKey));
+            let id = gone.ok_or_else(|| failure.clone())?.id;
+            if !has_departed(context, token, &id)? {
+                return Err(failure);
+            }
             Ok(ident::format(Class::PublicKey, &id))
         }
     }
@@ -62,7 +64,7 @@ fn pair(context: &mut Context<'_>, token: &Token, id: &[u8]) -> Outcome<String> 
     let identifier = ident::bare(id);
     if halves.is_empty() {
         // Who knows only the bare identifier asks once for each half.
-        let is_gone = context.bridge.departed.take(token, id);
+        let is_gone = has_departed(context, token, id)?;
         return if is_gone { Ok(identifier) } else { Err(ident::no_such_object()) };
     }
     let was_pair = halves.iter().any(|object| object.class == Class::PrivateKey);
@@ -75,12 +77,23 @@ fn pair(context: &mut Context<'_>, token: &Token, id: &[u8]) -> Outcome<String> 
         context.audit(format_args!("destroyed {}", object.identifier()));
     }
     if was_pair {
-        context.bridge.departed.note(token, id);
+        note_departed(context, token, id)?;
     }
     Ok(identifier)
 }
 
-fn destroy(context: &Context<'_>, token: &Token, object: &Object) -> Outcome<()> {
+fn note_departed(context: &mut Context<'_>, token: &Token, id: &[u8]) -> Outcome<()> {
+    let bridge = context.bridge;
+    bridge.departed.note(token.info().slot_id, id, context.client()?.rights());
+    Ok(())
+}
+
+fn has_departed(context: &mut Context<'_>, token: &Token, id: &[u8]) -> Outcome<bool> {
+    let bridge = context.bridge;
+    Ok(bridge.departed.take(token.info().slot_id, id, context.client()?.rights()))
+}
+
+fn destroy(context: &mut Context<'_>, token: &Token, object: &Object) -> Outcome<()> {
     let id = &object.key.id;
     // A public half that only the private key tells has nothing of its own to destroy, and goes when that goes.
     if !object.is_stored() {
@@ -89,7 +102,7 @@ fn destroy(context: &Context<'_>, token: &Token, object: &Object) -> Outcome<()>
     let had_public = object.class == Class::PrivateKey && (object.key.public.is_some() || is_there(token, id)?);
     token.destroy(object.class, id)?;
     if had_public && !is_there(token, id)? {
-        context.bridge.departed.note(token, id);
+        note_departed(context, token, id)?;
     }
     Ok(())
 }
