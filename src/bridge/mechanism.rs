@@ -272,6 +272,8 @@ impl Asked {
                 if parameters.trailer_field.is_some_and(|trailer| trailer != 1) {
                     return Err(Failure::invalid_field("the Trailer Field of PSS is 1"));
                 }
+                // KMIP 1.4 (section 3.6) defaults to SHA-1 here, and to its block size for the salt. No version before said so, most tokens
+                // refuse another hash inside MGF1, and verifiers expect a salt of the hash's length.
                 let mask_hash = parameters.mask_generator_hashing_algorithm.map_or(Ok(hash), Hash::named)?;
                 let salt = parameters.salt_length.map_or(Ok(hash.len()), |salt| {
                     usize::try_from(salt).map_err(|_| Failure::invalid_field(format!("Salt Length {salt}")))
@@ -373,6 +375,14 @@ mod tests {
         assert_eq!(choose(RSA, parameters), Ok(Scheme::RsaPss { hash, mask_hash, salt: 48 }));
         parameters.salt_length = Some(20);
         assert_eq!(choose(RSA, parameters), Ok(Scheme::RsaPss { hash, mask_hash, salt: 20 }));
+        parameters.mask_generator_hashing_algorithm = Some(HashingAlgorithm::SHA_1);
+        let sha1 = Ok(Scheme::RsaPss { hash, mask_hash: Hash::Sha1, salt: 20 });
+        assert_eq!(choose(RSA, parameters), sha1, "as KMIP 1.4 would have it, when told");
+        for (trailer, fits) in [(1, true), (0, false), (2, false), (0xbc, false)] {
+            parameters.trailer_field = Some(trailer);
+            assert_eq!(choose(RSA, parameters).is_ok(), fits, "{trailer}");
+        }
+        parameters.trailer_field = None;
         for (salt, fits) in [(-1, false), (256 - 48 - 2, true), (256 - 48 - 1, false), (i32::MAX, false)] {
             parameters.salt_length = Some(salt);
             assert_eq!(choose(RSA, parameters).is_ok(), fits, "{salt}");
