@@ -236,7 +236,7 @@ impl Token {
     /// [`Error::Late`]
     pub(super) fn change(&self) -> Result<MutexGuard<'_, ()>, Error> {
         if self.making.is_going_on() {
-            watch::makes();
+            watch::waits_for_a_maker();
         }
         let change = self.change_however_late();
         if watch::is_overdue() { Err(Error::Late) } else { Ok(change) }

@@ -34,7 +34,8 @@ type Speaks = Box<dyn Fn(Overdue) + Send>;
 struct Stay {
     /// The tick it began at; 0 outside.
     since: AtomicU64,
-    /// Whether it makes a key, or waits while another does, which may take longer than other calls.
+    /// Whether it may take as long as making a key does, and whether it is this thread that makes one.
+    is_patient: AtomicBool,
     makes: AtomicBool,
     /// The beginning of the time that was found too long; 0 if none was.
     overdue: AtomicU64,
@@ -73,14 +74,22 @@ impl Drop for Guard {
     fn drop(&mut self) {
         if let Some(stay) = &self.0 {
             stay.since.store(0, Ordering::Release);
+            stay.is_patient.store(false, Ordering::Relaxed);
             stay.makes.store(false, Ordering::Relaxed);
         }
     }
 }
 
-/// For the rest of its time with the module this thread makes a key, or waits for one that does.
+/// For the rest of its time with the module this thread makes a key.
 pub(super) fn makes() {
-    mine().makes.store(true, Ordering::Relaxed);
+    let mine = mine();
+    mine.is_patient.store(true, Ordering::Relaxed);
+    mine.makes.store(true, Ordering::Relaxed);
+}
+
+/// For the rest of its time with the module this thread waits for one that makes a key.
+pub(super) fn waits_for_a_maker() {
+    mine().is_patient.store(true, Ordering::Relaxed);
 }
 
 /// The module answered this thread, whatever it said. Whether that was too late.
@@ -166,9 +175,10 @@ impl Watch {
             if since == 0 {
                 continue;
             }
-            let makes = stay.makes.load(Ordering::Relaxed);
-            if now.saturating_sub(since) <= if makes { self.to_make } else { self.allowed } {
-                making |= makes;
+            let is_patient = stay.is_patient.load(Ordering::Relaxed);
+            if now.saturating_sub(since) <= if is_patient { self.to_make } else { self.allowed } {
+                // Not those who wait: clients that come one after another would keep a module that hangs from being found out.
+                making |= stay.makes.load(Ordering::Relaxed);
                 continue;
             }
             overdue = true;
@@ -176,7 +186,7 @@ impl Watch {
                 log::warn!(
                     "a call to the PKCS#11 module has not returned in time: its session counts as lost\n\
                      hint: where the HSM takes so long, pkcs11.{} has to be longer",
-                    if makes { "generate-timeout" } else { "call-timeout" }
+                    if is_patient { "generate-timeout" } else { "call-timeout" }
                 );
                 if let Some(rescue) = lock(&stay.rescue).as_ref() {
                     rescue(Overdue { stay: Arc::clone(&stay), since });
@@ -210,4 +220,35 @@ pub(super) fn every_tick(mut look: impl FnMut() -> bool + Send + 'static) {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[test]
+    fn a_key_in_the_making_excuses_silence_but_not_those_who_wait_for_it() {
+        let mut watch = Watch::new(TICK, TICK.saturating_mul(1000));
+        let (begin, begun) = mpsc::channel();
+        let (end, ended) = mpsc::channel::<()>();
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                let _stay = stay();
+                begin.send(()).unwrap();
+                ended.recv()
+            });
+            // Dropped whatever comes.
+            let _end = end;
+            begun.recv().unwrap();
+            let looks = |watch: &mut Watch| (0..5).filter_map(|_| watch.look()).last();
+            assert!(looks(&mut watch).is_some(), "one call hangs, and nobody else is answered");
+            let _stay = stay();
+            waits_for_a_maker();
+            assert!(looks(&mut watch).is_some(), "somebody waits");
+            makes();
+            assert!(watch.look().is_none(), "a key is made");
+            assert!((0..1001).filter_map(|_| watch.look()).last().is_some(), "that takes too long as well");
+        });
+    }
 }
