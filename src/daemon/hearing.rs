@@ -18,7 +18,7 @@ pub(super) struct Hearing {
 }
 
 impl Hearing {
-    /// Begins to hear. Until [`Hearing::next`] is called for the first time, TERM and INT end the program at once: there is nothing
+    /// Begins to hear. Until [`Hearing::serving`] is called, TERM and INT end the program at once: there is nothing
     /// yet that could be left in order.
     pub(super) fn begin(signals: Signals) -> io::Result<Self> {
         let (tell, heard) = channel();

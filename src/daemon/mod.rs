@@ -107,10 +107,11 @@ fn serve(path: &Path, overrides: &Overrides, audience: &mut Audience) -> Result<
     let failed = Arc::new(AtomicBool::new(false));
     let server = stop_on_failure(server, &failed);
     let running = server.run(Arc::clone(&tls.config), Arc::<Bridge>::clone(&bridge))?;
+    // Before anybody is told that it serves: who stops it then finds it in order.
+    hearing.serving();
     for address in &addresses {
         info!("listening on {address}");
     }
-    hearing.serving();
     if let Err(why) = notify::send(notify::READY) {
         warn!("cannot tell the service manager that the bridge is ready: {why}");
     }
