@@ -1,7 +1,7 @@
 //! How busy the server is: a connection that alone is at work waits awake for its next request.
 #![forbid(unsafe_code)]
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -13,10 +13,17 @@ const PROMPT: Duration = Duration::from_micros(100);
 /// that signs one record set after another would meet that each time; what takes longer to come may as well wake it.
 const AWAKE: Duration = Duration::from_micros(50);
 
-/// Requests that are being answered, and whether somebody waits awake.
+/// Requests in a row of one connection, after which it counts as alone. Where there are two, one that waits awake takes the processor
+/// from the other's client.
+const ALONE: u32 = 32;
+
+/// Requests that are being answered, whose they were, and whether somebody waits awake.
 pub(super) struct Bustle {
     busy: AtomicUsize,
     awake: AtomicBool,
+    /// The connection that had the last request, and how many in a row.
+    last: AtomicU64,
+    in_a_row: AtomicU32,
     /// On a single processor the client runs only while nobody waits awake.
     several_processors: bool,
 }
@@ -49,18 +56,31 @@ impl Drop for Awake<'_> {
 impl Bustle {
     pub fn new() -> Self {
         let several_processors = thread::available_parallelism().is_ok_and(|count| count.get() > 1);
-        Self { busy: AtomicUsize::new(0), awake: AtomicBool::new(false), several_processors }
+        Self {
+            busy: AtomicUsize::new(0),
+            awake: AtomicBool::new(false),
+            last: AtomicU64::new(0),
+            in_a_row: AtomicU32::new(0),
+            several_processors,
+        }
     }
 
-    /// A request begins to be answered.
-    pub fn begin(&self) -> Busy<'_> {
+    /// A request of the connection of this number begins to be answered.
+    pub fn begin(&self, connection: u64) -> Busy<'_> {
         self.busy.fetch_add(1, Ordering::Relaxed);
+        // Where two count at the same time, neither is alone.
+        let before =
+            if self.last.load(Ordering::Relaxed) == connection { self.in_a_row.load(Ordering::Relaxed) } else { 0 };
+        self.last.store(connection, Ordering::Relaxed);
+        self.in_a_row.store(before.saturating_add(1), Ordering::Relaxed);
         Busy(self)
     }
 
-    /// Lets a connection wait awake: one at a time, and none while a request is being answered.
-    pub fn wait_awake(&self) -> Option<Awake<'_>> {
+    /// Lets the connection of this number wait awake, if it is alone.
+    pub fn wait_awake(&self, connection: u64) -> Option<Awake<'_>> {
         let may = self.several_processors
+            && self.last.load(Ordering::Relaxed) == connection
+            && self.in_a_row.load(Ordering::Relaxed) >= ALONE
             && self.busy.load(Ordering::Relaxed) == 0
             && !self.awake.swap(true, Ordering::Relaxed);
         may.then_some(Awake(self))
@@ -77,17 +97,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_waits_awake_at_a_time_and_only_while_nobody_is_busy() {
+    fn who_is_alone_waits_awake_until_others_come() {
         let bustle = Bustle { several_processors: true, ..Bustle::new() };
-        let awake = bustle.wait_awake().unwrap();
-        assert!(bustle.wait_awake().is_none());
+        let asks = |connection, times: u32| (0..times).for_each(|_| drop(bustle.begin(connection)));
+        asks(1, ALONE - 1);
+        assert!(bustle.wait_awake(1).is_none());
+        asks(1, 1);
+        let awake = bustle.wait_awake(1).unwrap();
+        assert!(bustle.wait_awake(1).is_none());
         assert!(awake.goes_on(Duration::ZERO) && !awake.goes_on(AWAKE));
-        let busy = bustle.begin();
+        let busy = bustle.begin(2);
         assert!(!awake.goes_on(Duration::ZERO));
-        drop(awake);
-        assert!(bustle.wait_awake().is_none());
-        drop(busy);
-        assert!(bustle.wait_awake().is_some());
-        assert!(Bustle { several_processors: false, ..Bustle::new() }.wait_awake().is_none());
+        drop((awake, busy));
+        assert!(bustle.wait_awake(1).is_none() && bustle.wait_awake(2).is_none());
+        for _ in 0..ALONE {
+            asks(1, 1);
+            asks(2, 1);
+        }
+        assert!(bustle.wait_awake(1).is_none() && bustle.wait_awake(2).is_none());
+        asks(2, ALONE);
+        assert!(bustle.wait_awake(1).is_none() && bustle.wait_awake(2).is_some());
+    }
+
+    #[test]
+    fn nobody_waits_awake_on_the_only_processor() {
+        let bustle = Bustle { several_processors: false, ..Bustle::new() };
+        (0..ALONE).for_each(|_| drop(bustle.begin(1)));
+        assert!(bustle.wait_awake(1).is_none());
     }
 }

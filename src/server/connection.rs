@@ -255,7 +255,7 @@ impl Connection<'_> {
                 let request = InHand::new(&self.inbox, len);
                 line.in_hand = Some(request.clone());
                 drop(line);
-                let busy = self.shared.bustle.begin();
+                let busy = self.shared.bustle.begin(self.place.number());
                 let after = self.shared.service.answer(self.peer, request.bytes(), &mut self.outbox);
                 drop(busy);
                 line = line::lock(self.line);
@@ -335,7 +335,7 @@ impl Connection<'_> {
 
     /// Reads once from the socket, and takes what this decrypts to into the inbox.
     fn receive(&mut self, tls: &mut ServerConnection, begun: bool) -> Result<(), End> {
-        let awake = if self.prompt && !begun { self.shared.bustle.wait_awake() } else { None };
+        let awake = if self.prompt && !begun { self.shared.bustle.wait_awake(self.place.number()) } else { None };
         let read = tls.read_tls(&mut Watchful { stream: &mut self.stream, awake });
         match read {
             // Also after the peer's close_notify.

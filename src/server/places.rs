@@ -110,6 +110,11 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// Which connection it is: from 1, and never the same again.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
     /// Notes that the connection has shown that it may use a token: it no longer gives way to others.
     pub fn authenticate(&self) {
         self.places.authenticate(self.number);
