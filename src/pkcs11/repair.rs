@@ -92,10 +92,9 @@ impl Token {
             }
         }
         let late = watch::answered();
-        let is_lost = seat.claim.is_lost();
+        let is_lost = seat.claim.is_lost() || result.as_ref().is_err_and(|error| error.fault() == Fault::Session);
         seen.disturbed = self.may_be_stale(seat, dealt);
         match &result {
-            Err(error) if error.fault() == Fault::Session => drop(lent.loan.lose().map(Seat::forget)),
             _ if is_lost => drop(lent.loan.lose().map(Seat::forget)),
             _ if late => lent.loan.discard(),
             Err(error) if error.is_failed_call() => lent.loan.discard(),
