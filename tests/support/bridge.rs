@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use std::{fs, thread};
+use std::{fs, io, thread};
 
 use super::scratch::Scratch;
 use super::secrets::Secrets;
@@ -144,9 +144,9 @@ impl Bridge {
 
     /// The names of its threads, as far as the kernel keeps them: 15 bytes.
     pub fn thread_names(&self) -> Vec<String> {
-        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("the process");
-        let name =
-            |entry: std::io::Result<std::fs::DirEntry>| std::fs::read_to_string(entry.ok()?.path().join("comm")).ok();
+        let threads = fs::read_dir(self.proc().join("task")).expect("the threads of the process");
+        // One may end meanwhile.
+        let name = |entry: io::Result<fs::DirEntry>| fs::read_to_string(entry.ok()?.path().join("comm")).ok();
         threads.filter_map(name).map(|name| name.trim_end().to_owned()).collect()
     }
 
