@@ -52,16 +52,17 @@ impl<'a, 'b> Batch<'a, 'b> {
     fn next_of(&mut self, left: &[BatchItem<'_>]) -> Option<usize> {
         let first = left.first()?;
         let one = |batch: &mut Self| batch.answer(first, |context, response| op::dispatch(context, first, response));
-        let independent = left.iter().take_while(|item| op::is_independent(item)).count();
+        // Only for those that could be several: the run is counted no further than it has to be, as each item but the first looks again.
+        let are_several = left.get(..2).is_some_and(|two| two.iter().all(op::is_independent));
         // Whoever is not admitted is told so for each item.
-        let token =
-            if independent > 1 { self.context.client().ok().map(|client| Arc::clone(&client.token)) } else { None };
+        let token = if are_several { self.context.client().ok().map(|client| Arc::clone(&client.token)) } else { None };
         let goes_on = match token {
             Some(token) => {
                 // As the client asked for it.
-                let threads = if self.header.ordered { 1 } else { token.threads_for(independent) };
+                let threads = if self.header.ordered { 1 } else { token.threads() };
                 if threads > 1 {
-                    return self.at_once(&token, threads, left.get(..independent)?);
+                    let independent = left.iter().take_while(|item| op::is_independent(item)).count();
+                    return self.at_once(&token, threads.min(independent), left.get(..independent)?);
                 }
                 token.observed(|| one(self))
             }

@@ -23,7 +23,7 @@ mod service;
 mod signing;
 mod trial;
 
-pub use crate::pkcs11::{Overdue, Rescue, on_overdue};
+pub use crate::pkcs11::{Overdue, Rescue, STACK_SIZE, on_overdue};
 // For the fuzzer: what reads and writes bytes that others make and read.
 #[doc(hidden)]
 pub use der::{ecdsa_halves, ecdsa_signature, subject_public_key_info};

@@ -61,6 +61,7 @@ pub use policy::{Changed, Characters, EcParams, Halves, IdLength, KeyTemplate, L
 pub use prover::{PROVE_PIN, prove_pin};
 pub use rv::rv_name;
 pub use slot::TokenInfo;
+pub use spread::STACK_SIZE;
 pub use survey::SlotInfo;
 pub use template::{Family, Rung};
 pub use token::Token;

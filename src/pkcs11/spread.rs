@@ -19,8 +19,11 @@ const WORTH_A_THREAD: Duration = Duration::from_micros(250);
 /// Most threads for one batch, however many sessions are free.
 const MOST_THREADS: usize = 256;
 
-/// Stack of such a thread, in bytes: as for a connection's, in which the module is called as well.
-const STACK_SIZE: usize = 1024 * 1024;
+/// Stack of a thread that calls the module, in bytes. A vendor's library runs on it, written for the stacks that its other users give
+/// it: 1 MiB is what Java's threads have, on which such libraries are used every day. What is not touched costs addresses
+/// only, and a thousand of these still fit into those of a 32-bit machine. Where memory runs out, it is this that a new connection
+/// does not get, while there still is enough for the small pieces that the open ones need.
+pub const STACK_SIZE: usize = 1024 * 1024;
 
 /// How long calls wait for the token rather than compute.
 pub(super) struct Waits(AtomicU64);
@@ -50,13 +53,12 @@ impl Waits {
 }
 
 impl Token {
-    /// In how many threads to do `count` independent pieces of work, as far as sessions are free; 1 where that is not worth it.
-    pub fn threads_for(&self, count: usize) -> usize {
+    /// In how many threads independent pieces of work may be done now: as many as sessions are free; 1 where that is not worth it.
+    pub fn threads(&self) -> usize {
         if !self.waits.are_long() || self.library.is_serial() {
             return 1;
         }
-        let free = usize::try_from(self.pool.free()).unwrap_or(usize::MAX);
-        count.min(free).clamp(1, MOST_THREADS)
+        usize::try_from(self.pool.free()).unwrap_or(usize::MAX).clamp(1, MOST_THREADS)
     }
 
     /// Does `work`, and learns of it how long the token has one wait.

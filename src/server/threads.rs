@@ -14,13 +14,8 @@ use std::thread;
 use log::{debug, error};
 
 use super::connection::{self, Held, Outcome};
+use crate::bridge::STACK_SIZE;
 use crate::sys;
-
-/// Stack of a connection's thread, in bytes. A vendor's library runs on it, written for the stacks that its other users give
-/// it: 1 MiB is what Java's threads have, on which such libraries are used every day. What is not touched costs addresses
-/// only, and a thousand of these still fit into those of a 32-bit machine. Where memory runs out, it is this that a new connection
-/// does not get, while there still is enough for the small pieces that the open ones need.
-const STACK_SIZE: usize = 1024 * 1024;
 
 /// How many connections begin to rest between two times that free memory is given back to the system.
 const RESTS: usize = 64;
