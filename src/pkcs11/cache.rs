@@ -1,35 +1,39 @@
-//! What is remembered of a token's objects: handles by session, facts by token, and how both are forgotten.
+//! What is remembered of a token's objects: handles by session, facts and where they were seen by token, and how all of it is
+//! forgotten.
 #![forbid(unsafe_code)]
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use cryptoki::object::ObjectHandle;
 
 use super::key::{Class, Key};
 
-/// Entries in one cache; a full one starts again empty. Far more than a busy signer's keys, yet little memory.
-const CAPACITY: usize = 4096;
+/// Keys of a class that are remembered of a token; who has more starts again empty. A key takes half a kilobyte.
+const KEYS: usize = 65_536;
+
+/// Handles of a class that are remembered by one session of many. What is not is had from the token's for one call.
+const HANDLES: usize = 16_384;
 
 /// Forgotten identifiers that a session can catch up with; one that missed more forgets everything.
 const REMEMBERED: usize = 64;
 
-/// Values by class and CKA_ID.
-struct ById<T> {
+/// Values by class and CKA_ID, so many of each class at most.
+struct ById<T, const CAPACITY: usize> {
     public: HashMap<Vec<u8>, T>,
     private: HashMap<Vec<u8>, T>,
     secret: HashMap<Vec<u8>, T>,
 }
 
 // Derived, it would ask for `T: Default`.
-impl<T> Default for ById<T> {
+impl<T, const CAPACITY: usize> Default for ById<T, CAPACITY> {
     fn default() -> Self {
         Self { public: HashMap::new(), private: HashMap::new(), secret: HashMap::new() }
     }
 }
 
-impl<T> ById<T> {
+impl<T, const CAPACITY: usize> ById<T, CAPACITY> {
     fn of(&self, class: Class) -> &HashMap<Vec<u8>, T> {
         match class {
             Class::PublicKey => &self.public,
@@ -61,7 +65,7 @@ impl<T> ById<T> {
 /// The object handles one session has found.
 #[derive(Default)]
 pub(super) struct Handles {
-    found: ById<ObjectHandle>,
+    found: ById<ObjectHandle, HANDLES>,
     /// How far in the token's [`Forgotten`] this session has come.
     caught_up: u64,
 }
@@ -127,46 +131,85 @@ impl Forgotten {
     }
 }
 
-/// The facts of a token's keys.
-#[derive(Default)]
-pub(super) struct Keys(RwLock<KeyState>);
+/// What is known of a token's objects, whichever session found it.
+pub(super) struct Known<T>(RwLock<KnownState<T>>);
 
-#[derive(Default)]
-struct KeyState {
-    keys: ById<Arc<Key>>,
+/// The facts of keys.
+pub(super) type Keys = Known<Arc<Key>>;
+
+/// The handles under which objects were seen. Whether they mean the same in another session, that has to be asked: with some modules
+/// they do not.
+pub(super) type Sightings = Known<ObjectHandle>;
+
+struct KnownState<T> {
+    by_id: ById<T, KEYS>,
     generation: u64,
 }
 
-impl Keys {
-    pub(super) fn known(&self, class: Class, id: &[u8]) -> Option<Arc<Key>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).keys.of(class).get(id).cloned()
+// Derived, it would ask for `T: Default`.
+impl<T> Default for Known<T> {
+    fn default() -> Self {
+        Self(RwLock::new(KnownState { by_id: ById::default(), generation: 0 }))
+    }
+}
+
+impl<T: Clone> Known<T> {
+    pub(super) fn known(&self, class: Class, id: &[u8]) -> Option<T> {
+        self.read().by_id.of(class).get(id).cloned()
     }
 
-    /// To be taken before a key is read, and given to [`Self::remember`] afterwards.
+    /// To be taken before an object is searched or read, and given to [`Self::remember`] afterwards.
     pub(super) fn generation(&self) -> u64 {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).generation
+        self.read().generation
     }
 
-    /// Remembers `key`, unless something was forgotten since `generation`: it may have been this key.
-    pub(super) fn remember(&self, generation: u64, key: &Arc<Key>) {
-        let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
+    /// Remembers `value`, unless something was forgotten since `generation`: it may have been this.
+    pub(super) fn remember(&self, generation: u64, class: Class, id: &[u8], value: T) {
+        self.remember_all(generation, class, [(id, value)]);
+    }
+
+    /// The same for many.
+    pub(super) fn remember_all<'i>(
+        &self,
+        generation: u64,
+        class: Class,
+        values: impl IntoIterator<Item = (&'i [u8], T)>,
+    ) {
+        let mut state = self.write();
         if state.generation == generation {
-            state.keys.insert(key.class, &key.id, Arc::clone(key));
-        }
-    }
-
-    /// Puts `new` in the place of `old`, if that is still what is known.
-    pub(super) fn replace(&self, old: &Arc<Key>, new: &Arc<Key>) {
-        let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if state.keys.of(old.class).get(&old.id).is_some_and(|known| Arc::ptr_eq(known, old)) {
-            state.keys.insert(new.class, &new.id, Arc::clone(new));
+            values.into_iter().for_each(|(id, value)| state.by_id.insert(class, id, value));
         }
     }
 
     pub(super) fn forget(&self, id: &[u8]) {
-        let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        state.keys.remove(id);
+        let mut state = self.write();
+        state.by_id.remove(id);
         state.generation = state.generation.wrapping_add(1);
+    }
+
+    pub(super) fn forget_all(&self) {
+        let mut state = self.write();
+        state.by_id = ById::default();
+        state.generation = state.generation.wrapping_add(1);
+    }
+
+    /// The state is whole whenever the lock is free.
+    fn read(&self) -> RwLockReadGuard<'_, KnownState<T>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, KnownState<T>> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Keys {
+    /// Puts `new` in the place of `old`, if that is still what is known.
+    pub(super) fn replace(&self, old: &Arc<Key>, new: &Arc<Key>) {
+        let mut state = self.write();
+        if state.by_id.of(old.class).get(&old.id).is_some_and(|known| Arc::ptr_eq(known, old)) {
+            state.by_id.insert(new.class, &new.id, Arc::clone(new));
+        }
     }
 }
 
@@ -191,12 +234,16 @@ mod tests {
         })
     }
 
+    fn remember(keys: &Keys, key: &Arc<Key>) {
+        keys.remember(keys.generation(), key.class, &key.id, Arc::clone(key));
+    }
+
     #[test]
     fn both_halves_of_a_pair_are_forgotten_together() {
         let keys = Keys::default();
         for class in [Class::PublicKey, Class::PrivateKey] {
-            keys.remember(keys.generation(), &key(class, b"a"));
-            keys.remember(keys.generation(), &key(class, b"b"));
+            remember(&keys, &key(class, b"a"));
+            remember(&keys, &key(class, b"b"));
         }
         keys.forget(b"a");
         for class in [Class::PublicKey, Class::PrivateKey] {
@@ -208,10 +255,12 @@ mod tests {
     #[test]
     fn facts_read_before_something_was_forgotten_are_not_remembered() {
         let keys = Keys::default();
-        let generation = keys.generation();
-        keys.forget(b"a");
-        keys.remember(generation, &key(Class::PublicKey, b"a"));
-        assert_eq!(keys.known(Class::PublicKey, b"a"), None);
+        for forget in [|keys: &Keys| keys.forget(b"a"), Keys::forget_all] {
+            let generation = keys.generation();
+            forget(&keys);
+            keys.remember(generation, Class::PublicKey, b"a", key(Class::PublicKey, b"a"));
+            assert_eq!(keys.known(Class::PublicKey, b"a"), None);
+        }
     }
 
     #[test]
@@ -221,7 +270,7 @@ mod tests {
         let new = Arc::new(Key { kind: KeyKind::Rsa { bits: 2048 }, ..Key::clone(&old) });
         keys.replace(&old, &new);
         assert_eq!(keys.known(Class::PrivateKey, b"a"), None);
-        keys.remember(keys.generation(), &old);
+        remember(&keys, &old);
         keys.replace(&old, &new);
         assert_eq!(keys.known(Class::PrivateKey, b"a"), Some(Arc::clone(&new)));
         keys.replace(&old, &old);
@@ -229,12 +278,22 @@ mod tests {
     }
 
     #[test]
-    fn a_full_cache_starts_again_empty() {
+    fn everything_is_forgotten_at_once() {
         let keys = Keys::default();
-        for number in 0..=CAPACITY {
-            keys.remember(0, &key(Class::PublicKey, &number.to_be_bytes()));
+        for class in Class::ALL {
+            remember(&keys, &key(class, b"a"));
         }
-        assert_eq!(keys.0.read().unwrap().keys.public.len(), 1);
+        keys.forget_all();
+        assert!(Class::ALL.iter().all(|class| keys.known(*class, b"a").is_none()));
+    }
+
+    #[test]
+    fn a_full_cache_starts_again_empty() {
+        let mut cache = ById::<_, 3>::default();
+        for number in 0..4_u8 {
+            cache.insert(Class::PublicKey, &[number], number);
+        }
+        assert_eq!(cache.public, HashMap::from([(vec![3], 3)]));
     }
 
     /// Handles cannot be made without a module, so identifiers stand for them.

@@ -41,7 +41,7 @@ impl Token {
         made: &Made,
         id: Option<&[u8]>,
     ) -> Result<KeyPair, Error> {
-        let generation = self.keys.generation();
+        let generations = (self.keys.generation(), self.sightings.generation());
         let given = self.name_it(&seat.session, made, id)?;
         let wanted = id.or(given.as_deref());
         let private = self.half(seat, spec, Class::PrivateKey, made.private, wanted)?;
@@ -65,13 +65,18 @@ impl Token {
             _ => {}
         }
         let pair = KeyPair { public: Arc::new(public), private: Arc::new(private) };
-        self.keys.remember(generation, &pair.private);
-        seat.handles.remember(Class::PrivateKey, &pair.private.id, made.private);
+        self.know(seat, generations, &pair.private, made.private);
         if is_stored && !self.drop_public(seat, &pair, made)? {
-            self.keys.remember(generation, &pair.public);
-            seat.handles.remember(Class::PublicKey, &pair.public.id, made.public);
+            self.know(seat, generations, &pair.public, made.public);
         }
         Ok(pair)
+    }
+
+    /// Remembers a key that was made, for every session.
+    fn know(&self, seat: &mut Seat, (keys, sightings): (u64, u64), key: &Arc<Key>, handle: ObjectHandle) {
+        self.keys.remember(keys, key.class, &key.id, Arc::clone(key));
+        self.sightings.remember(sightings, key.class, &key.id, handle);
+        seat.handles.remember(key.class, &key.id, handle);
     }
 
     /// Gives a pair that was made without a CKA_ID one, where the token gave it none.

@@ -34,6 +34,7 @@ mod pool;
 mod prover;
 mod repair;
 mod rv;
+mod search;
 mod slot;
 mod spread;
 mod survey;

@@ -1,9 +1,10 @@
 //! Objects of a token: finding one by class and CKA_ID, listing many, reading what they show.
 #![forbid(unsafe_code)]
 
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectHandle};
 use cryptoki::session::Session;
@@ -26,6 +27,44 @@ pub(super) fn find(session: &Session, class: Class, id: &[u8]) -> Result<ObjectH
         _ => Err(Error::Ambiguous { class }),
     }
 }
+
+/// Whether the handle means an object of this class and CKA_ID in this session.
+pub(super) fn is(session: &Session, object: ObjectHandle, class: Class, id: &[u8]) -> Result<bool, Error> {
+    match session.get_attributes(object, &[AttributeType::Class, AttributeType::Id]).map_err(Error::from) {
+        Ok(attributes) => {
+            let expected = [Attribute::Class(class.object_class()), Attribute::Id(id.to_vec())];
+            Ok(expected.iter().all(|attribute| attributes.contains(attribute)))
+        }
+        Err(error) if error.is_loss() => Err(error),
+        Err(_) => Ok(false),
+    }
+}
+
+/// Every object of the class by its CKA_ID, `None` for one that several share. Without an answer if that takes longer than `longest`.
+pub(super) fn all(session: &Session, class: Class, longest: Duration) -> Result<Option<Everything>, Error> {
+    let begun = Instant::now();
+    let template = [Attribute::Class(class.object_class())];
+    let mut found = Everything::new();
+    for handle in session.iter_objects_with_cache_size(&template, BATCH)?.collect::<Result<Vec<ObjectHandle>, _>>()? {
+        if begun.elapsed() > longest {
+            return Ok(None);
+        }
+        match session.get_attributes(handle, &[AttributeType::Id]).map_err(Error::from) {
+            Ok(attributes) => {
+                if let Some(Attribute::Id(id)) = attributes.into_iter().next() {
+                    found.entry(id).and_modify(|handle| *handle = None).or_insert(Some(handle));
+                }
+            }
+            Err(error) if error.is_loss() => return Err(error),
+            // An odd one, or destroyed since: it is not found here.
+            Err(_) => {}
+        }
+    }
+    Ok(Some(found))
+}
+
+/// Objects of a class by their CKA_ID.
+pub(super) type Everything = HashMap<Vec<u8>, Option<ObjectHandle>>;
 
 /// The time that a busy HSM gets before it is asked for attributes again.
 const PAUSE: Duration = Duration::from_millis(50);

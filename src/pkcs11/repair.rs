@@ -182,7 +182,7 @@ impl Token {
         // Kept until the handles are forgotten that sessions lent now have found: they may be another object's by then.
         let mut dealing = None;
         let reopened = self.reopen_on(&inside, anchor, fault, may_log_in, &mut dealing);
-        self.forgotten.all();
+        self.forget_handles();
         drop(dealing);
         match reopened {
             Ok((mut anchor, was_lost)) => {

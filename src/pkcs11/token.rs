@@ -15,7 +15,7 @@ use cryptoki::slot::Slot;
 
 use super::Settings;
 use super::attempts::Attempts;
-use super::cache::{Forgotten, Handles, Keys};
+use super::cache::{Forgotten, Handles, Keys, Sightings};
 use super::change::Changes;
 use super::error::Error;
 use super::gate::Gate;
@@ -28,6 +28,7 @@ use super::module::{Inside, Library};
 use super::object;
 use super::policy::Policy;
 use super::pool::{Loan, Pool};
+use super::search::Efforts;
 use super::slot::TokenInfo;
 use super::spread::Waits;
 use super::watch;
@@ -51,6 +52,8 @@ pub struct Token {
     pub(super) changes: Changes,
     pub(super) mechanisms: OnceLock<Mechanisms>,
     pub(super) keys: Keys,
+    pub(super) sightings: Sightings,
+    pub(super) effort: Efforts,
     pub(super) forgotten: Forgotten,
     pub(super) health: Health,
     /// Whether the state of a session says that it is logged in, where it is.
@@ -148,6 +151,8 @@ impl Token {
             changes: Changes::new(settings.max_changed_pin_tries),
             mechanisms: OnceLock::new(),
             keys: Keys::default(),
+            sightings: Sightings::default(),
+            effort: Efforts::default(),
             forgotten: Forgotten::default(),
             health: Health::default(),
             tells_login: AtomicBool::new(false),
@@ -213,7 +218,7 @@ impl Token {
             return Err(Error::NotFound { class });
         }
         let key = Arc::new(key);
-        self.keys.remember(generation, &key);
+        self.keys.remember(generation, class, id, Arc::clone(&key));
         Ok(key)
     }
 
@@ -288,14 +293,7 @@ impl Token {
     ) -> Result<T, Error> {
         let attempt = || {
             let result = self.run(|seat| {
-                let object = match seat.handles.handle(class, id) {
-                    Some(object) => object,
-                    None => {
-                        let object = self.searching(|| object::find(&seat.session, class, id))?;
-                        seat.handles.remember(class, id, object);
-                        object
-                    }
-                };
+                let object = self.locate(seat, class, id)?;
                 work(&seat.session, object)
             });
             if let Err(error) = &result {
@@ -319,7 +317,15 @@ impl Token {
     /// Forgets what is known of the objects with this id, in every session.
     pub(super) fn forget(&self, id: &[u8]) {
         self.keys.forget(id);
+        self.sightings.forget(id);
         self.forgotten.add(id);
+    }
+
+    /// Forgets every handle.
+    pub(super) fn forget_handles(&self) {
+        self.sightings.forget_all();
+        self.effort.reset();
+        self.forgotten.all();
     }
 
     pub(super) fn lend(&self) -> Result<Lent<'_>, Error> {

@@ -12,6 +12,7 @@ mod opening;
 mod quirks;
 mod renaming;
 mod repair;
+mod searching;
 mod sessions;
 #[path = "../support/mod.rs"]
 mod support;

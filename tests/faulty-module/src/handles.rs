@@ -20,6 +20,7 @@ static HANDLES: LazyLock<Mutex<Handles>> = LazyLock::new(Mutex::default);
 
 /// The real module's handle for one that the application has.
 pub fn real(call: &Call, given: CK_OBJECT_HANDLE) -> CK_OBJECT_HANDLE {
+    let given = given.wrapping_sub(offset(call));
     if !call.control.settings.objects.number_handles {
         return given;
     }
@@ -30,14 +31,22 @@ pub fn real(call: &Call, given: CK_OBJECT_HANDLE) -> CK_OBJECT_HANDLE {
 /// The application's handle for one of the real module's.
 pub fn give(call: &Call, real: CK_OBJECT_HANDLE) -> CK_OBJECT_HANDLE {
     if !call.control.settings.objects.number_handles {
-        return real;
+        return real.wrapping_add(offset(call));
     }
     let mut handles = lock(&HANDLES);
     let at = handles.real.iter().position(|known| *known == real).unwrap_or_else(|| {
         handles.real.push(real);
         handles.real.len() - 1
     });
-    at as CK_OBJECT_HANDLE + 1
+    at as CK_OBJECT_HANDLE + 1 + offset(call)
+}
+
+/// What handles of this session are greater by: one from another session is that of another object, or of none.
+fn offset(call: &Call) -> CK_OBJECT_HANDLE {
+    if !call.control.settings.objects.handles_by_session {
+        return 0;
+    }
+    call.subject.session.unwrap_or_default()
 }
 
 /// Remembers when an object was made, where that matters.

@@ -166,6 +166,7 @@ pub struct Objects {
     pub find_batch: Option<usize>,
     pub found_after_ms: Option<u64>,
     pub number_handles: bool,
+    pub handles_by_session: bool,
 }
 
 /// How cryptographic operations end.

@@ -357,6 +357,22 @@ fn lets_an_old_handle_mean_another_key() {
 }
 
 #[test]
+fn lets_a_handle_mean_another_key_in_another_session() {
+    play(|stage: &Stage| {
+        stage.control("[objects]\nhandles-by-session = true");
+        let (module, slot, first) = stage.session();
+        let (_, a) = generate(&first, b"a").unwrap();
+        let second = module.open_rw_session(slot).unwrap();
+        let found = second.find_objects(&[Attribute::Class(ObjectClass::PRIVATE_KEY)]).unwrap();
+        assert_eq!(id(&first, a), b"a");
+        assert_eq!(id(&second, found[0]), b"a");
+        assert_ne!(found, [a]);
+        sign(&second, found[0]).unwrap();
+        assert!(sign(&second, a).is_err());
+    });
+}
+
+#[test]
 fn lets_the_handle_of_a_lost_session_mean_another() {
     play(|stage: &Stage| {
         stage.control("[module]\nnumber-sessions = true");
