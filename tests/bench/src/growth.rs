@@ -22,7 +22,13 @@ pub fn run(pace: Pace, report: &mut Report) {
 fn connections_and_batches(pace: Pace, report: &mut Report) {
     let token = Token::create();
     // The client is one peer, whatever it opens.
-    let bridge = start(&token, Options { server: "max-connections-per-peer = 1024".to_owned(), ..Options::default() });
+    let bridge = start(
+        &token,
+        Options {
+            server: "max-connections-per-peer = 1024\nmax-unauthenticated = 1024".to_owned(),
+            ..Options::default()
+        },
+    );
     let asks = Asks::make(&bridge, &token, &[Kind::P256]);
     let tls = link::tls(&bridge.certificate(), true);
     let mut measure = |section, what: String, connections: usize, batch: usize| {
