@@ -1,6 +1,8 @@
 //! Data objects, by their label. Modules hang and crash on them, so nothing here is used uninvited.
 #![forbid(unsafe_code)]
 
+use std::cell::Cell;
+
 use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
 use cryptoki::session::Session;
 
@@ -17,8 +19,10 @@ impl Token {
     /// # Errors
     /// A failure of the module.
     pub fn create_data_object(&self, label: &str, private: bool, value: &[u8]) -> Result<(), Error> {
-        let _change = self.change();
-        self.run(|seat| {
+        let _change = self.change()?;
+        // A second one would stand beside the first, should that be there after all.
+        let begun = Cell::new(false);
+        self.run_until(&begun, |seat| {
             let _alone = self.alone();
             let mut template = description(label);
             template.extend([
@@ -27,6 +31,7 @@ impl Token {
                 Attribute::Application(APPLICATION.to_vec()),
                 Attribute::Value(value.to_vec()),
             ]);
+            begun.set(true);
             seat.session.create_object(&template)?;
             Ok(())
         })
@@ -55,7 +60,7 @@ impl Token {
     /// # Errors
     /// A failure of the module; SoftHSM changes none.
     pub fn change_data_objects(&self, label: &str, value: &[u8]) -> Result<(), Error> {
-        let _change = self.change();
+        let _change = self.change()?;
         self.run(|seat| {
             let _alone = self.alone();
             for handle in find(&seat.session, label)? {
@@ -70,7 +75,7 @@ impl Token {
     /// # Errors
     /// A failure of the module.
     pub fn destroy_data_objects(&self, label: &str) -> Result<usize, Error> {
-        let _change = self.change();
+        let _change = self.change()?;
         self.run(|seat| {
             let _alone = self.alone();
             let found = find(&seat.session, label)?;
