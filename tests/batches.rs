@@ -301,3 +301,29 @@ fn what_comes_between_signatures_waits_for_those_before_it() {
     assert_eq!(worked, [true, true, true, true, true, false, false, false, false]);
     assert_eq!(faulty.count("C_Sign"), count + 4);
 }
+
+#[test]
+fn a_batch_that_has_ended_does_not_wait_for_a_call_that_hangs() {
+    let (token, faulty) = (Token::create(), Faulty::new());
+    let options = Options { pkcs11: "call-timeout = 1".to_owned(), ..faulty.options() };
+    let bridge = Bridge::start_with(&token, options);
+    let mut good = Client::connect(&bridge, &token);
+    let pair = good.create_key_pair(&KeySpec::any(&token));
+    faulty.play(SLOW);
+    good.ask(&good.request(signatures(&token, &[&pair.private; 2])));
+    // The first fails only when others hang.
+    let search = "[[fault]]\nfunction = \"C_FindObjectsInit\"\ndelay-ms = 200\n";
+    faulty.play(&format!("{search}[[fault]]\nfunction = \"C_Sign\"\nquery = false\nhang = true\n"));
+    let nobody = "00_priv".to_owned();
+    let mut client = Client::connect(&bridge, &token);
+    let mut keys = vec![&pair.private; 8];
+    keys[0] = &nobody;
+    client.send(&client.request(signatures(&token, &keys)).encode());
+    until("others hang", || faulty.count("calls-hanging") > 0);
+    let response = Response::read(&client.receive().expect("an answer at the deadline"));
+    response.single().is_refused(reason::ITEM_NOT_FOUND);
+    assert!(client.is_closed());
+    faulty.play("");
+    until("the threads end", || !bridge.thread_names().iter().any(|name| name.starts_with("batch-")));
+    good.random(8);
+}

@@ -101,9 +101,14 @@ impl<'a, 'b> Batch<'a, 'b> {
             let operation = item.operation.map(|operation| operation.to_string());
             debug!("{}: {}: {failure}", self.peer.address, operation.as_deref().unwrap_or("batch item"));
         }
-        let is_last = self.header.batch_count == 1
-            || (outcome.is_err() && self.header.continuation == Continuation::Stop)
-            || self.response.is_full();
-        !is_last && self.peer.progress.answered(self.response.since(start))
+        if self.header.batch_count == 1 {
+            return false;
+        }
+        let is_last = (outcome.is_err() && self.header.continuation == Continuation::Stop) || self.response.is_full();
+        let goes_on = self.peer.progress.answered(self.response.since(start)) && !is_last;
+        if is_last {
+            self.peer.progress.ended();
+        }
+        goes_on
     }
 }

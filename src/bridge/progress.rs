@@ -16,8 +16,19 @@ struct State {
     /// The answers to the first items, one behind the other; among them may be random numbers that become keys.
     answers: Zeroizing<Vec<u8>>,
     items: u32,
+    /// No item has an answer beside these.
+    ended: bool,
     /// For good: the connection closes.
     given_up: bool,
+}
+
+/// What is known of a batch.
+pub(super) struct Known {
+    /// How many items were answered, and their answers.
+    pub(super) items: u32,
+    pub(super) answers: Zeroizing<Vec<u8>>,
+    /// Whether the batch ended with them.
+    pub(super) ended: bool,
 }
 
 impl Progress {
@@ -26,6 +37,7 @@ impl Progress {
         let mut state = self.lock();
         state.answers = Zeroizing::default();
         state.items = 0;
+        state.ended = false;
     }
 
     /// The next item was answered by `answer`. Whether to go on to the one after it: not once the client was told that it is
@@ -40,11 +52,16 @@ impl Progress {
         !state.given_up
     }
 
-    /// How many items were answered, and their answers. None of the others is begun from now on, unless it was already.
-    pub(super) fn give_up(&self) -> (u32, Zeroizing<Vec<u8>>) {
+    /// The last item that is to have an answer was answered, though calls for others may still be under way.
+    pub(super) fn ended(&self) {
+        self.lock().ended = true;
+    }
+
+    /// What was answered. None of the other items is begun from now on, unless it was already.
+    pub(super) fn give_up(&self) -> Known {
         let mut state = self.lock();
         state.given_up = true;
-        (state.items, std::mem::take(&mut state.answers))
+        Known { items: state.items, answers: std::mem::take(&mut state.answers), ended: state.ended }
     }
 
     /// Whether the client was answered without waiting for the module, so that what comes of it now is told to nobody.

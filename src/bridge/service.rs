@@ -177,10 +177,13 @@ impl Bridge {
 
     /// Tells what was done before a call to the module did not return, and what was not.
     fn tell_what_is_known(&self, peer: &Peer, request: &Request<'_>, response: &mut Vec<u8>) {
-        let (answered, answers) = peer.progress.give_up();
+        let known = peer.progress.give_up();
         let (_, mut writer) = self.begin(&request.header, response);
-        writer.repeat(answered, &answers);
-        let mut left = request.items().skip(usize::try_from(answered).unwrap_or(usize::MAX));
+        writer.repeat(known.items, &known.answers);
+        if known.ended {
+            return writer.finish();
+        }
+        let mut left = request.items().skip(usize::try_from(known.items).unwrap_or(usize::MAX));
         if let Some(item) = left.next() {
             let changes = item.operation.filter(|operation| op::changes(*operation));
             if let Some(operation) = changes {

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
+use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
@@ -92,17 +93,19 @@ impl Token {
         let one_after_another = &one_after_another;
         thread::scope(|scope| {
             let (results, arrived) = mpsc::channel();
-            let mut started = 0;
+            let mut started = Vec::new();
             for number in 0..threads {
                 let results = results.clone();
                 let thread = thread::Builder::new().name(format!("batch-{number}")).stack_size(STACK_SIZE);
-                if let Err(error) = thread.spawn_scoped(scope, move || one_after_another(&results)) {
-                    log::debug!("{started} threads for a batch, not {threads}: {error}");
-                    break;
+                match thread.spawn_scoped(scope, move || one_after_another(&results)) {
+                    Ok(thread) => started.push(thread),
+                    Err(error) => {
+                        log::debug!("{} threads for a batch, not {threads}: {error}", started.len());
+                        break;
+                    }
                 }
-                started += 1;
             }
-            if started == 0 {
+            if started.is_empty() {
                 one_after_another(&results);
             }
             drop(results);
@@ -113,13 +116,20 @@ impl Token {
                 let stay = watch::stay();
                 let result = early.remove(&due).or_else(|| next_of(&arrived, due, &mut early));
                 drop(stay);
-                // Of a thread that panicked nothing comes; its panic goes on here.
+                // Of a thread that panicked nothing comes; its panic goes on below.
                 if !result.is_some_and(|result| take(due, result)) {
                     break;
                 }
                 due += 1;
             }
             next.store(count, Ordering::Relaxed);
+            // A call that hangs is waited for here as well, by a thread that somebody speaks for: the scope would wait unheard.
+            let _stay = watch::stay();
+            for thread in started {
+                if let Err(panic) = thread.join() {
+                    resume_unwind(panic);
+                }
+            }
         });
     }
 }
