@@ -1,7 +1,7 @@
 //! The objects of a token as KMIP sees them: found by identifier, with the public half that some tokens do not keep.
 #![forbid(unsafe_code)]
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::access::Rights;
@@ -178,6 +178,27 @@ impl Departed {
         let was_theirs = |gone: &Gone| rights.key_prefix.is_none() || rights.cover(gone.key_prefix.as_deref());
         let place = departed.iter().position(|gone| gone.slot_id == slot_id && gone.id == id && was_theirs(gone));
         place.and_then(|place| departed.remove(place)).is_some()
+    }
+}
+
+/// What was said of objects that are left out of answers, so that it is said once and not to every client that searches.
+#[derive(Default)]
+pub(super) struct LeftOut(Mutex<HashSet<String>>);
+
+impl LeftOut {
+    /// Lines that are remembered; over more, each is said again.
+    const MOST: usize = 1024;
+
+    /// Whether that was not said before.
+    pub(super) fn is_new(&self, line: &str) -> bool {
+        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.contains(line) {
+            return false;
+        }
+        if said.len() >= Self::MOST {
+            said.clear();
+        }
+        said.insert(line.to_owned())
     }
 }
 

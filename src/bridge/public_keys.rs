@@ -3,11 +3,12 @@
 //! Which file is which key's is not taken on trust: the private key signs, and the file's key has to verify it.
 #![forbid(unsafe_code)]
 
+use std::collections::HashMap;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use log::{info, warn};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -28,6 +29,9 @@ const LARGEST: u64 = 65_536;
 /// The most files in the directory.
 const MOST: usize = 65_536;
 
+/// Private keys that are remembered to have no other half in a file; over more, each is tried again.
+const MOST_WITHOUT: usize = 4096;
+
 /// What a private key signs to prove that a file has its other half, before 32 random bytes. No signature of a client's data begins so.
 const PROOF: &[u8] = b"cascade-hsm-bridge asks: is this the private key of that public key?\0";
 
@@ -35,7 +39,13 @@ const PROOF: &[u8] = b"cascade-hsm-bridge asks: is this the private key of that 
 #[derive(Debug, Default)]
 pub struct PublicKeys {
     files: Vec<Known>,
+    /// Private keys that were found to have no other half here, by slot and CKA_ID, so that they need not sign for every search.
+    /// Such a key is forgotten with what else is known of it.
+    without: Mutex<HashMap<Place, Weak<Key>>>,
 }
+
+/// Slot and CKA_ID.
+type Place = (u64, Vec<u8>);
 
 /// A public key in a file.
 #[derive(Debug)]
@@ -117,6 +127,31 @@ impl PublicKeys {
     /// # Errors
     /// The token does not sign, though it could.
     pub(super) fn public_half(&self, token: &Token, key: &Arc<Key>) -> Outcome<Option<PublicKey>> {
+        if self.files.is_empty() || self.is_without(token, key) {
+            return Ok(None);
+        }
+        let public = self.look_for(token, key)?;
+        if public.is_none() {
+            self.remember_without(token, key);
+        }
+        Ok(public)
+    }
+
+    fn is_without(&self, token: &Token, key: &Arc<Key>) -> bool {
+        let without = self.without.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = without.get(&(token.info().slot_id, key.id.clone()));
+        known.and_then(Weak::upgrade).is_some_and(|known| Arc::ptr_eq(&known, key))
+    }
+
+    fn remember_without(&self, token: &Token, key: &Arc<Key>) {
+        let mut without = self.without.lock().unwrap_or_else(PoisonError::into_inner);
+        if without.len() >= MOST_WITHOUT {
+            without.clear();
+        }
+        without.insert((token.info().slot_id, key.id.clone()), Arc::downgrade(key));
+    }
+
+    fn look_for(&self, token: &Token, key: &Arc<Key>) -> Outcome<Option<PublicKey>> {
         let mut candidates: Vec<&Known> = self.files.iter().filter(|known| known.may_be_of(key)).collect();
         if candidates.is_empty() {
             return Ok(None);

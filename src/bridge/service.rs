@@ -11,7 +11,7 @@ use log::{debug, trace};
 use super::access::{Access, Certificate, Clients, FailedLogins};
 use super::audit;
 use super::batch::Batch;
-use super::object::Departed;
+use super::object::{Departed, LeftOut};
 use super::op;
 use super::progress::Progress;
 use super::public_keys::PublicKeys;
@@ -129,6 +129,7 @@ pub struct Bridge {
     pub(super) tokens: Tokens,
     pub(super) settings: Settings,
     pub(super) departed: Departed,
+    pub(super) left_out: LeftOut,
     pub(super) access: Access,
     public_keys: RwLock<Arc<PublicKeys>>,
 }
@@ -137,7 +138,14 @@ impl Bridge {
     /// Translates for `tokens`.
     pub fn new(tokens: Tokens, settings: Settings) -> Self {
         let access = Access::new(settings.failed_logins.clone());
-        Self { tokens, settings, departed: Departed::default(), access, public_keys: RwLock::default() }
+        Self {
+            tokens,
+            settings,
+            departed: Departed::default(),
+            left_out: LeftOut::default(),
+            access,
+            public_keys: RwLock::default(),
+        }
     }
 
     /// Judges clients by `clients` from now on; those that are connected are judged anew with their next request.

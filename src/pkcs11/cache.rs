@@ -2,13 +2,13 @@
 //! forgotten.
 #![forbid(unsafe_code)]
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use cryptoki::object::ObjectHandle;
 
-use super::key::{Class, Key};
+use super::key::{Class, Filter, Key, Listed};
 
 /// Keys of a class that are remembered of a token; who has more starts again empty. A key takes half a kilobyte.
 const KEYS: usize = 65_536;
@@ -213,6 +213,25 @@ impl Keys {
     }
 }
 
+/// The classes of which the token has objects without CKA_ID.
+#[derive(Default)]
+pub(super) struct Nameless(Mutex<HashSet<Class>>);
+
+impl Nameless {
+    pub(super) fn has(&self, class: Class) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&class)
+    }
+
+    /// Notes what a listing has shown; that there are none any more, only one of all of its class tells.
+    pub(super) fn note(&self, filter: &Filter<'_>, listed: &[Listed]) {
+        let mut classes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(filter, Filter { id: None, label: None, key_type: None, .. }) {
+            classes.retain(|class| filter.class.is_some_and(|of| of != *class));
+        }
+        classes.extend(listed.iter().filter(|object| object.id.is_empty()).map(|object| object.class));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -275,6 +294,20 @@ mod tests {
         assert_eq!(keys.known(Class::PrivateKey, b"a"), Some(Arc::clone(&new)));
         keys.replace(&old, &old);
         assert_eq!(keys.known(Class::PrivateKey, b"a"), Some(new));
+    }
+
+    #[test]
+    fn only_a_listing_of_its_whole_class_tells_that_no_object_is_without_an_id() {
+        let nameless = Nameless::default();
+        let listed = |class, id: &[u8]| Listed { class, id: id.to_vec(), label: None, key_type: None };
+        let of = |class| Filter { class, ..Filter::default() };
+        nameless.note(&of(None), &[listed(Class::PublicKey, b""), listed(Class::PrivateKey, b"")]);
+        nameless.note(&of(Some(Class::PublicKey)), &[listed(Class::PublicKey, b"a")]);
+        assert!(!nameless.has(Class::PublicKey) && nameless.has(Class::PrivateKey));
+        nameless.note(&Filter { id: Some(b"a"), ..of(Some(Class::PrivateKey)) }, &[]);
+        assert!(nameless.has(Class::PrivateKey));
+        nameless.note(&of(None), &[]);
+        assert!(!nameless.has(Class::PrivateKey));
     }
 
     #[test]

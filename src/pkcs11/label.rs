@@ -82,7 +82,9 @@ impl Token {
             let listed = list()?;
             // Without a login only public objects are seen.
             let is_public = listed.iter().all(|object| object.class == Class::PublicKey);
-            if is_public && self.check_login(&seat.session)? { list() } else { Ok(listed) }
+            let listed = if is_public && self.check_login(&seat.session)? { list()? } else { listed };
+            self.nameless.note(&filter, &listed);
+            Ok(listed)
         })
     }
 

@@ -6,9 +6,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use cryptoki::object::ObjectHandle;
+use cryptoki::session::Session;
 
 use super::error::Error;
-use super::key::Class;
+use super::key::{Class, Filter};
 use super::object;
 use super::token::{Seat, Token};
 
@@ -82,11 +83,24 @@ impl Token {
         Ok(object)
     }
 
+    /// The one object of this class with this CKA_ID. Where one may have got it from another process since, openCryptoki finds it only
+    /// after its attributes were read.
+    fn find(&self, session: &Session, class: Class, id: &[u8]) -> Result<ObjectHandle, Error> {
+        let found = object::find(session, class, id);
+        if !matches!(found, Err(Error::NotFound { .. })) || !self.nameless.has(class) {
+            return found;
+        }
+        let of_class = Filter { class: Some(class), ..Filter::default() };
+        let listed = object::list(session, &of_class)?;
+        self.nameless.note(&of_class, &listed);
+        if listed.iter().any(|object| object.id == id) { object::find(session, class, id) } else { found }
+    }
+
     fn search(&self, seat: &Seat, class: Class, id: &[u8]) -> Result<ObjectHandle, Error> {
         let generation = self.sightings.generation();
         let (found, took) = self.searching(|| {
             let begun = Instant::now();
-            (object::find(&seat.session, class, id), begun.elapsed())
+            (self.find(&seat.session, class, id), begun.elapsed())
         });
         if found.as_ref().is_err_and(Error::is_loss) {
             return found;

@@ -15,7 +15,7 @@ use cryptoki::slot::Slot;
 
 use super::Settings;
 use super::attempts::Attempts;
-use super::cache::{Forgotten, Handles, Keys, Sightings};
+use super::cache::{Forgotten, Handles, Keys, Nameless, Sightings};
 use super::change::Changes;
 use super::error::Error;
 use super::gate::Gate;
@@ -54,6 +54,7 @@ pub struct Token {
     pub(super) keys: Keys,
     pub(super) sightings: Sightings,
     pub(super) effort: Efforts,
+    pub(super) nameless: Nameless,
     pub(super) forgotten: Forgotten,
     pub(super) health: Health,
     /// Whether the state of a session says that it is logged in, where it is.
@@ -153,6 +154,7 @@ impl Token {
             keys: Keys::default(),
             sightings: Sightings::default(),
             effort: Efforts::default(),
+            nameless: Nameless::default(),
             forgotten: Forgotten::default(),
             health: Health::default(),
             tells_login: AtomicBool::new(false),
@@ -297,8 +299,12 @@ impl Token {
                 work(&seat.session, object)
             });
             if let Err(error) = &result {
-                if error.is_stale_handle() || matches!(error, Error::NotFound { .. }) {
-                    self.forget(id);
+                match error {
+                    // It was never there, as far as is known here: that says nothing of the other half, which is there perhaps.
+                    Error::NotFound { .. } if self.keys.known(class, id).is_none() => self.forget_places(id),
+                    Error::NotFound { .. } => self.forget(id),
+                    error if error.is_stale_handle() => self.forget(id),
+                    _ => {}
                 }
             }
             result
@@ -317,6 +323,10 @@ impl Token {
     /// Forgets what is known of the objects with this id, in every session.
     pub(super) fn forget(&self, id: &[u8]) {
         self.keys.forget(id);
+        self.forget_places(id);
+    }
+
+    fn forget_places(&self, id: &[u8]) {
         self.sightings.forget(id);
         self.forgotten.add(id);
     }

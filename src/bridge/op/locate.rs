@@ -6,6 +6,7 @@ use std::fmt::Display;
 
 use log::warn;
 
+use super::super::Bridge;
 use super::super::attribute::{self, Subject};
 use super::super::ident::Identifier;
 use super::super::object::Object;
@@ -120,7 +121,7 @@ fn search(context: &mut Context<'_>, token: &Token, wanted: &[Attribute<'_>]) ->
     let mut objects = Vec::new();
     let list = |class| {
         let filter = Filter { class: Some(class), id: id.as_ref().map(|id| &*id.id), label, ..Filter::default() };
-        keys(token, class, &filter)
+        keys(context.bridge, token, class, &filter)
     };
     // A public half without an object of its own has no name either.
     let with_derived = may_be(Class::PublicKey) && label.is_none();
@@ -161,12 +162,15 @@ fn of_private(token: &Token, files: &PublicKeys, id: &[u8]) -> Outcome<Option<Ob
     }
 }
 
-/// The objects of a class. One that cannot be named or understood hides no other.
-fn keys(token: &Token, class: Class, filter: &Filter<'_>) -> Outcome<Vec<Object>> {
+/// The objects of a class. One that cannot be named or understood hides no other, and is told of once.
+fn keys(bridge: &Bridge, token: &Token, class: Class, filter: &Filter<'_>) -> Outcome<Vec<Object>> {
     let mut objects = Vec::new();
     let left_out = |listed: &Listed, why: &dyn Display| {
         let name = listed.label.as_deref().unwrap_or_default().escape_debug();
-        warn!("a {class} '{name}' on token {} is left out: {why}", token.info().name());
+        let line = format!("a {class} '{name}' on token {} is left out: {why}", token.info().name());
+        if bridge.left_out.is_new(&line) {
+            warn!("{line}");
+        }
     };
     for listed in token.list(filter)? {
         if listed.id.is_empty() {

@@ -9,7 +9,7 @@ use crate::kmip::{
     CryptographicParameters, Failure, Field, Outcome, ResultReason, ValidityIndicator, Version, optional, read_fields,
     required, tag,
 };
-use crate::pkcs11::{Class, Use};
+use crate::pkcs11::{Class, Key, PublicKey, Use};
 use crate::ttlv::{Item, Writer};
 
 const TABLE: [Field; 8] = [
@@ -45,11 +45,51 @@ pub(super) fn handle(context: &mut Context<'_>, payload: &Item<'_>, w: &mut Writ
     let scheme = Scheme::choose(object.key.kind, &parameters.unwrap_or_default())?;
     let call = scheme.call(token.mechanisms(), Use::Verify, input, &[])?;
     let valid = match scheme.to_pkcs11(signature) {
-        Some(signature) => token.verify(&object.key, &call.mechanism, &call.data, &signature)?,
-        None => false,
+        Some(signature) if may_be_signature(&object.key, &signature) => {
+            token.verify(&object.key, &call.mechanism, &call.data, &signature)?
+        }
+        _ => false,
     };
     let indicator = if valid { ValidityIndicator::VALID } else { ValidityIndicator::INVALID };
     w.text(tag::UNIQUE_IDENTIFIER, &object.identifier());
     w.enumeration(tag::VALIDITY_INDICATOR, indicator.0);
     Ok(())
+}
+
+/// Whether a signature can be one of this key. Of RSA, one that is no smaller than the modulus cannot (RFC 8017, section 5.2.2):
+/// openCryptoki answers CKR_FUNCTION_FAILED to it, as if it had broken down.
+fn may_be_signature(key: &Key, signature: &[u8]) -> bool {
+    match &key.public {
+        Some(PublicKey::Rsa { modulus, .. }) if signature.len() == modulus.len() => signature < modulus.as_slice(),
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pkcs11::{KeyKind, Usage};
+
+    #[test]
+    fn an_rsa_signature_is_smaller_than_the_modulus() {
+        let modulus = [&[0xc1][..], &[9; 255]].concat();
+        let key = Key {
+            class: Class::PublicKey,
+            id: vec![1],
+            kind: KeyKind::Rsa { bits: 2048 },
+            public: PublicKey::rsa(&modulus, &[1, 0, 1]),
+            usage: Usage::default(),
+            sensitive: None,
+            extractable: None,
+            always_sensitive: None,
+            never_extractable: None,
+            always_authenticate: false,
+        };
+        let mut less = modulus.clone();
+        less[255] -= 1;
+        assert!(may_be_signature(&key, &less));
+        assert!(!may_be_signature(&key, &modulus) && !may_be_signature(&key, &[0xff; 256]));
+        // Others are for the token to judge.
+        assert!(may_be_signature(&key, &[0xff; 255]) && may_be_signature(&key, &[]));
+    }
 }
