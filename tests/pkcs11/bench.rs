@@ -38,9 +38,12 @@ pub fn on_token(test: &str, body: fn(&Bench)) {
 
 /// Runs `body` in a process of its own, on the module that the tests are run on, as it misbehaves when [`Bench::play`] says.
 pub fn on_faulty(test: &str, body: fn(&Bench)) {
-    if !Hsm::chosen().has_services() {
-        on(test, &faulty::module(), &["one"], body);
-    }
+    on(test, &faulty::module(), &["one"], body);
+}
+
+/// The same where the test needs a token that makes keys on P-256, and hashes what it signs with RSA.
+pub fn on_faulty_with_all(test: &str, body: fn(&Bench)) {
+    on_token_that(Bench::lacks_what_most_have, test, &faulty::module(), &["one"], body);
 }
 
 /// Runs `body` in a process of its own, with every call written to a file.
@@ -49,10 +52,17 @@ pub fn on_spy(test: &str, body: fn(&Bench)) {
 }
 
 pub fn on(test: &str, module: &Path, labels: &[&str], body: fn(&Bench)) {
+    on_token_that(|_| false, test, module, labels, body);
+}
+
+fn on_token_that(does_not: fn(&Bench) -> bool, test: &str, module: &Path, labels: &[&str], body: fn(&Bench)) {
     if let Some(module) = std::env::var_os(MODULE) {
         let mut store = support::Token::inherited("one").unwrap();
         store.pin = PIN.to_owned();
-        body(&Bench { module: module.into(), store });
+        let bench = Bench { module: module.into(), store };
+        if !does_not(&bench) {
+            body(&bench);
+        }
         println!("{DONE}");
         // As the program ends: threads that are still inside a module do not live through its exit handlers.
         cascade_hsm_bridge::sys::leave(0);
@@ -100,6 +110,10 @@ impl Bench {
     /// Whether the token lists no Edwards keys, of which the test then leaves out what it does with them.
     pub fn lacks_edwards(&self) -> bool {
         self.store.lacks("EC-EDWARDS-KEY-PAIR-GEN", "generate_key_pair")
+    }
+
+    fn lacks_what_most_have(&self) -> bool {
+        self.store.cannot_make(&KeySpec::ecdsa(256)) || self.store.lacks("SHA256-RSA-PKCS", "sign")
     }
 
     /// What the tests of the whole program know of the first token.

@@ -60,7 +60,7 @@ fn a_module_that_nobody_uses_any_more_is_finalized() {
         assert_eq!(bench.calls().iter().filter(|name| *name == "C_Finalize").count(), 1);
         drop(token);
         let calls = bench.calls();
-        assert_eq!(calls.last().map(String::as_str), Some("C_Finalize"));
+        assert_eq!(calls.last().map(String::as_str), Some("C_Finalize"), "{calls:?}");
         assert_eq!(calls.iter().filter(|name| *name == "C_CloseSession").count(), 2);
     });
 }

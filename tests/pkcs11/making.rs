@@ -7,7 +7,7 @@ use cascade_hsm_bridge::pkcs11::{
 use cryptoki::error::RvError;
 use cryptoki::mechanism::Mechanism;
 
-use crate::bench::{Bench, PIN, admit, eddsa, make, on_faulty, sha256};
+use crate::bench::{Bench, PIN, admit, eddsa, make, on_faulty, on_faulty_with_all, sha256};
 
 const P256: KeyKind = KeyKind::Ec(Curve::P256);
 const ED25519: KeyKind = KeyKind::Ec(Curve::Ed25519);
@@ -37,7 +37,7 @@ fn refuse(functions: &str, rest: &str) -> String {
 
 #[test]
 fn says_no_usage_that_is_false_to_a_token_that_does_not_hear_it() {
-    on_faulty("making::says_no_usage_that_is_false_to_a_token_that_does_not_hear_it", |bench| {
+    on_faulty_with_all("making::says_no_usage_that_is_false_to_a_token_that_does_not_hear_it", |bench| {
         // tpm2-pkcs11 has no better word for it; YubiHSM has it for CKA_UNWRAP.
         let control = ["CKA_ENCRYPT", "CKA_DECRYPT"].map(|attribute| {
             refuse(
@@ -60,7 +60,7 @@ fn says_no_usage_that_is_false_to_a_token_that_does_not_hear_it() {
 
 #[test]
 fn the_operator_decides_how_much_is_said_of_new_keys() {
-    on_faulty("making::the_operator_decides_how_much_is_said_of_new_keys", |bench| {
+    on_faulty_with_all("making::the_operator_decides_how_much_is_said_of_new_keys", |bench| {
         let control = refuse("C_GenerateKeyPair", "attribute = \"CKA_LABEL\"\nrv = \"CKR_TEMPLATE_INCONSISTENT\"");
         let full = Policy { template: Some(Rung::Full), ..Policy::default() };
         let tokens = tokens(bench, &control, full);
@@ -96,7 +96,7 @@ fn names_an_edwards_curve_as_the_token_understands_it() {
 
 #[test]
 fn reads_points_in_every_form() {
-    on_faulty("making::reads_points_in_every_form", |bench| {
+    on_faulty_with_all("making::reads_points_in_every_form", |bench| {
         let tokens = tokens(bench, "", Policy::default());
         let token = admit(&tokens, "one", PIN).unwrap();
         let edwards = (!bench.lacks_edwards()).then_some(ED25519);
@@ -115,7 +115,7 @@ fn reads_points_in_every_form() {
 
 #[test]
 fn gives_ids_of_the_length_that_the_token_takes() {
-    on_faulty("making::gives_ids_of_the_length_that_the_token_takes", |bench| {
+    on_faulty_with_all("making::gives_ids_of_the_length_that_the_token_takes", |bench| {
         let longer = |len: usize, rv: &str| {
             refuse("C_GenerateKeyPair", &format!("attribute = \"CKA_ID\"\nlonger-than = {len}\nrv = \"{rv}\""))
         };
@@ -138,7 +138,7 @@ fn gives_ids_of_the_length_that_the_token_takes() {
 
 #[test]
 fn an_id_that_the_token_chooses_becomes_the_identifier() {
-    on_faulty("making::an_id_that_the_token_chooses_becomes_the_identifier", |bench| {
+    on_faulty_with_all("making::an_id_that_the_token_chooses_becomes_the_identifier", |bench| {
         for (control, len) in [
             // YubiHSM, OpenSC: it picks one where none is given, the same for both halves.
             ("[objects]\nid-when-none = 2\nsame-id = true\n", 2),
@@ -181,7 +181,7 @@ fn spec(name: &str) -> KeyPairSpec<'_> {
 
 #[test]
 fn cuts_labels_to_what_the_token_takes_and_finds_keys_by_their_whole_names() {
-    on_faulty("making::cuts_labels_to_what_the_token_takes_and_finds_keys_by_their_whole_names", |bench| {
+    on_faulty_with_all("making::cuts_labels_to_what_the_token_takes_and_finds_keys_by_their_whole_names", |bench| {
         let name = first_name();
         let too_long = refuse(
             "C_GenerateKeyPair",
@@ -213,7 +213,7 @@ fn cuts_labels_to_what_the_token_takes_and_finds_keys_by_their_whole_names() {
 
 #[test]
 fn makes_keys_without_labels_where_none_are_taken() {
-    on_faulty("making::makes_keys_without_labels_where_none_are_taken", |bench| {
+    on_faulty_with_all("making::makes_keys_without_labels_where_none_are_taken", |bench| {
         let never = refuse("C_GenerateKeyPair", "attribute = \"CKA_LABEL\"\nrv = \"CKR_ATTRIBUTE_TYPE_INVALID\"");
         let tokens = tokens(bench, &never, Policy::default());
         let token = admit(&tokens, "one", PIN).unwrap();
@@ -233,7 +233,7 @@ fn makes_keys_without_labels_where_none_are_taken() {
 
 #[test]
 fn a_token_with_labels_of_its_own_makes_keys_all_the_same() {
-    on_faulty("making::a_token_with_labels_of_its_own_makes_keys_all_the_same", |bench| {
+    on_faulty_with_all("making::a_token_with_labels_of_its_own_makes_keys_all_the_same", |bench| {
         let tokens = tokens(bench, "[objects]\nlabel-is-id = true\n", Policy::default());
         let token = admit(&tokens, "one", PIN).unwrap();
         signs(&token, P256);
@@ -243,7 +243,7 @@ fn a_token_with_labels_of_its_own_makes_keys_all_the_same() {
 
 #[test]
 fn adds_replaces_and_leaves_out_what_the_operator_says() {
-    on_faulty("making::adds_replaces_and_leaves_out_what_the_operator_says", |bench| {
+    on_faulty_with_all("making::adds_replaces_and_leaves_out_what_the_operator_says", |bench| {
         // nShield wants CKA_PRIVATE of a public key to be false, and Luna of a private one to be true.
         let wants = refuse(
             "C_GenerateKeyPair",
@@ -267,7 +267,7 @@ fn adds_replaces_and_leaves_out_what_the_operator_says() {
 
 #[test]
 fn stores_no_public_key_where_the_private_one_tells_it() {
-    on_faulty("making::stores_no_public_key_where_the_private_one_tells_it", |bench| {
+    on_faulty_with_all("making::stores_no_public_key_where_the_private_one_tells_it", |bench| {
         let policy = || Policy { store_public_key: Some(false), ..Policy::default() };
         let tokens = tokens(bench, "", policy());
         let token = admit(&tokens, "one", PIN).unwrap();
@@ -298,7 +298,7 @@ fn stores_no_public_key_where_the_private_one_tells_it() {
 
 #[test]
 fn what_could_not_be_completed_is_removed_and_nothing_else() {
-    on_faulty("making::what_could_not_be_completed_is_removed_and_nothing_else", |bench| {
+    on_faulty_with_all("making::what_could_not_be_completed_is_removed_and_nothing_else", |bench| {
         let open = "[[attribute]]\nattribute = \"CKA_SENSITIVE\"\nvalue = false\n\
                     [[attribute]]\nattribute = \"CKA_EXTRACTABLE\"\nvalue = true\n";
         // The handle of the public half leads to another object, by what is read of it.

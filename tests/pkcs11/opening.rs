@@ -9,7 +9,7 @@ use cascade_hsm_bridge::pkcs11::{
 use cryptoki::error::RvError;
 use cryptoki::mechanism::Mechanism;
 
-use crate::bench::{Bench, PIN, admit, make, on_faulty, on_token, sha256};
+use crate::bench::{Bench, PIN, admit, make, on_faulty_with_all, on_token, sha256};
 use crate::support::hsm::Hsm;
 
 const P256: KeyKind = KeyKind::Ec(Curve::P256);
@@ -27,7 +27,7 @@ fn works(token: &Token) {
 
 #[test]
 fn a_wrong_pin_is_one_whatever_the_token_calls_it() {
-    on_faulty("opening::a_wrong_pin_is_one_whatever_the_token_calls_it", |bench| {
+    on_faulty_with_all("opening::a_wrong_pin_is_one_whatever_the_token_calls_it", |bench| {
         for control in [
             "wrong-pin = \"CKR_USER_TYPE_INVALID\"",
             "wrong-pin = \"CKR_PIN_LEN_RANGE\"",
@@ -41,7 +41,7 @@ fn a_wrong_pin_is_one_whatever_the_token_calls_it() {
 
 #[test]
 fn a_pin_may_hold_the_name_of_a_user() {
-    on_faulty("opening::a_pin_may_hold_the_name_of_a_user", |bench| {
+    on_faulty_with_all("opening::a_pin_may_hold_the_name_of_a_user", |bench| {
         let tokens = tokens(bench, "[token]\npin-prefix = \"crypto-user:\"\n", LoginKind::User);
         assert_eq!(admit(&tokens, "one", PIN).err(), Some(Refusal::WrongPin));
         works(&admit(&tokens, "one", &format!("crypto-user:{PIN}")).unwrap());
@@ -50,7 +50,7 @@ fn a_pin_may_hold_the_name_of_a_user() {
 
 #[test]
 fn logs_in_when_told_to_whatever_the_state_of_the_session_says() {
-    on_faulty("opening::logs_in_when_told_to_whatever_the_state_of_the_session_says", |bench| {
+    on_faulty_with_all("opening::logs_in_when_told_to_whatever_the_state_of_the_session_says", |bench| {
         let says = "[token]\nsession-state = \"rw-user\"\nlogin-again = \"CKR_OK\"\nlogin-again-wrong-pin = \"CKR_USER_TYPE_INVALID\"\n";
         let tokens = tokens(bench, says, LoginKind::User);
         let token = admit(&tokens, "one", PIN).unwrap();
@@ -66,7 +66,7 @@ fn logs_in_when_told_to_whatever_the_state_of_the_session_says() {
 
 #[test]
 fn logs_in_each_session_where_that_of_another_is_not_enough() {
-    on_faulty("opening::logs_in_each_session_where_that_of_another_is_not_enough", |bench| {
+    on_faulty_with_all("opening::logs_in_each_session_where_that_of_another_is_not_enough", |bench| {
         let tokens = tokens(
             bench,
             "[token]\nlogin-per-session = true\nsession-state = \"rw-user\"\nlogin-again = \"CKR_OK\"\n",
@@ -85,7 +85,7 @@ fn logs_in_each_session_where_that_of_another_is_not_enough() {
 
 #[test]
 fn a_token_whose_module_keeps_the_pin_needs_none() {
-    on_faulty("opening::a_token_whose_module_keeps_the_pin_needs_none", |bench| {
+    on_faulty_with_all("opening::a_token_whose_module_keeps_the_pin_needs_none", |bench| {
         let own = format!("[token]\nown-pin = {PIN:?}\nmax-sessions = 1\n");
         let tokens = tokens(bench, &own, LoginKind::None);
         assert_eq!(admit(&tokens, "one", PIN).err(), Some(Refusal::NoJudge));
@@ -113,7 +113,7 @@ fn why(error: &Error) -> Option<RvError> {
 
 #[test]
 fn a_pin_that_is_typed_at_the_token_is_waited_for_once() {
-    on_faulty("opening::a_pin_that_is_typed_at_the_token_is_waited_for_once", |bench| {
+    on_faulty_with_all("opening::a_pin_that_is_typed_at_the_token_is_waited_for_once", |bench| {
         let pad = format!("[token]\nown-pin = {PIN:?}\nset-flags = [\"CKF_PROTECTED_AUTHENTICATION_PATH\"]\n");
         let tokens = tokens(bench, &pad, LoginKind::ProtectedPath);
         assert_eq!(admit(&tokens, "one", PIN).err(), Some(Refusal::NoJudge));
@@ -133,7 +133,7 @@ fn a_pin_that_is_typed_at_the_token_is_waited_for_once() {
 
 #[test]
 fn never_uses_up_the_last_try_of_a_token_that_tells_its_time_oddly() {
-    on_faulty("opening::never_uses_up_the_last_try_of_a_token_that_tells_its_time_oddly", |bench| {
+    on_faulty_with_all("opening::never_uses_up_the_last_try_of_a_token_that_tells_its_time_oddly", |bench| {
         // What openCryptoki says: the binding reads nothing of such a token.
         let odd = "[token]\nutc-time = \"18:12:20\"\nset-flags = [\"CKF_CLOCK_ON_TOKEN\"]\npin-tries = 3\n";
         let tokens = tokens(bench, odd, LoginKind::User);
@@ -175,7 +175,7 @@ fn a_key_that_wants_a_login_for_each_signature_gets_it() {
 
 #[test]
 fn the_pin_of_such_a_key_is_not_tried_again_once_it_is_wrong() {
-    on_faulty("opening::the_pin_of_such_a_key_is_not_tried_again_once_it_is_wrong", |bench| {
+    on_faulty_with_all("opening::the_pin_of_such_a_key_is_not_tried_again_once_it_is_wrong", |bench| {
         let always = "[[attribute]]\nattribute = \"CKA_ALWAYS_AUTHENTICATE\"\nvalue = true\n";
         let tokens = tokens(bench, always, LoginKind::User);
         let token = admit(&tokens, "one", PIN).unwrap();
@@ -193,7 +193,7 @@ fn the_pin_of_such_a_key_is_not_tried_again_once_it_is_wrong() {
 
 #[test]
 fn such_a_key_signs_in_several_parts_where_the_binding_alone_can_be_used() {
-    on_faulty("opening::such_a_key_signs_in_several_parts_where_the_binding_alone_can_be_used", |bench| {
+    on_faulty_with_all("opening::such_a_key_signs_in_several_parts_where_the_binding_alone_can_be_used", |bench| {
         let tokens = tokens(
             bench,
             "[module]\nlist-per-call = true\n[[attribute]]\nattribute = \"CKA_ALWAYS_AUTHENTICATE\"\nvalue = true\n",

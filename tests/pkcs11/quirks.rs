@@ -7,7 +7,7 @@ use cascade_hsm_bridge::pkcs11::{Class, Curve, KeyKind, LoadError, Module, Setti
 use cryptoki::error::RvError;
 use cryptoki::mechanism::{Mechanism, MechanismType};
 
-use crate::bench::{Bench, PIN, admit, eddsa, make, on_faulty, on_spy, sha256};
+use crate::bench::{Bench, PIN, admit, eddsa, make, on_faulty, on_faulty_with_all, on_spy, sha256};
 
 const P256: KeyKind = KeyKind::Ec(Curve::P256);
 
@@ -29,7 +29,7 @@ fn anew<T>(bench: &Bench, work: impl FnOnce(&Token) -> T) -> T {
 
 #[test]
 fn reads_the_other_attributes_where_one_makes_the_module_refuse_all() {
-    on_faulty("quirks::reads_the_other_attributes_where_one_makes_the_module_refuse_all", |bench| {
+    on_faulty_with_all("quirks::reads_the_other_attributes_where_one_makes_the_module_refuse_all", |bench| {
         for attribute in
             ["CKA_NEVER_EXTRACTABLE", "CKA_SENSITIVE", "CKA_ALWAYS_AUTHENTICATE", "CKA_DERIVE", "CKA_LABEL"]
         {
@@ -50,7 +50,7 @@ fn reads_the_other_attributes_where_one_makes_the_module_refuse_all() {
 #[test]
 fn depends_on_no_attribute_that_tokens_leave_out() {
     on_spy("quirks::depends_on_no_attribute_that_tokens_leave_out", |bench| {
-        for kind in [P256, KeyKind::Rsa { bits: 2048 }] {
+        for kind in [bench.kind(), KeyKind::Rsa { bits: 2048 }] {
             let id = anew(bench, |token| make(token, kind).unwrap().private.id.clone());
             anew(bench, |token| assert_eq!(token.key(Class::PrivateKey, &id).unwrap().kind, kind));
         }
@@ -69,7 +69,10 @@ fn every_search_names_a_class() {
     on_spy("quirks::every_search_names_a_class", |bench| {
         let tokens = bench.tokens();
         let token = admit(&tokens, "one", PIN).unwrap();
-        works(&token);
+        let pair = make(&token, bench.kind()).unwrap();
+        token.sign(&pair.private, &bench.mechanism(), &sha256(b"data")).unwrap();
+        token.destroy(Class::PrivateKey, &pair.private.id).unwrap();
+        token.destroy(Class::PublicKey, &pair.public.id).unwrap();
         token.list(&cascade_hsm_bridge::pkcs11::Filter::default()).unwrap();
         let log = std::fs::read_to_string(bench.file("calls")).unwrap();
         let searches: Vec<_> = log.split(": C_FindObjectsInit\n").skip(1).collect();
@@ -83,7 +86,7 @@ fn every_search_names_a_class() {
 
 #[test]
 fn signs_into_a_buffer_of_the_length_that_signatures_have() {
-    on_faulty("quirks::signs_into_a_buffer_of_the_length_that_signatures_have", |bench| {
+    on_faulty_with_all("quirks::signs_into_a_buffer_of_the_length_that_signatures_have", |bench| {
         // NetHSM's answer to the question for the length.
         bench.play(
             "[[fault]]\nfunctions = \"C_Sign\"\nmechanism = \"CKM_EDDSA\"\nquery = true\nrv = \"CKR_BUFFER_TOO_SMALL\"\n",
@@ -112,7 +115,7 @@ fn signs_into_a_buffer_of_the_length_that_signatures_have() {
 
 #[test]
 fn signs_by_the_binding_where_each_caller_gets_functions_of_its_own() {
-    on_faulty("quirks::signs_by_the_binding_where_each_caller_gets_functions_of_its_own", |bench| {
+    on_faulty_with_all("quirks::signs_by_the_binding_where_each_caller_gets_functions_of_its_own", |bench| {
         // As with p11-kit, whose instances know nothing of one another's sessions.
         bench.play("[module]\nlist-per-call = true\n");
         let tokens = bench.tokens();
@@ -126,7 +129,7 @@ fn signs_by_the_binding_where_each_caller_gets_functions_of_its_own() {
 
 #[test]
 fn calls_in_one_part_and_asks_for_random_in_small_portions() {
-    on_faulty("quirks::calls_in_one_part_and_asks_for_random_in_small_portions", |bench| {
+    on_faulty_with_all("quirks::calls_in_one_part_and_asks_for_random_in_small_portions", |bench| {
         bench.play(
             "[[fault]]\nfunctions = [\"C_SignUpdate\", \"C_SignFinal\", \"C_VerifyUpdate\", \"C_VerifyFinal\", \"C_Digest*\", \"C_SeedRandom\"]\nabort = true\n\
              [[fault]]\nfunctions = \"C_GenerateRandom\"\nover-bytes = 1024\nrv = \"CKR_DATA_LEN_RANGE\"\n\
@@ -147,7 +150,7 @@ fn calls_in_one_part_and_asks_for_random_in_small_portions() {
 
 #[test]
 fn touches_no_data_objects() {
-    on_faulty("quirks::touches_no_data_objects", |bench| {
+    on_faulty_with_all("quirks::touches_no_data_objects", |bench| {
         bench.play(
             "[[fault]]\nfunctions = [\"C_CreateObject\", \"C_CopyObject\"]\nabort = true\n\
              [[fault]]\nfunctions = \"C_*\"\nclass = \"CKO_DATA\"\nabort = true\n",
@@ -161,7 +164,7 @@ fn touches_no_data_objects() {
 
 #[test]
 fn changes_of_objects_come_one_at_a_time_while_others_sign() {
-    on_faulty("quirks::changes_of_objects_come_one_at_a_time_while_others_sign", |bench| {
+    on_faulty_with_all("quirks::changes_of_objects_come_one_at_a_time_while_others_sign", |bench| {
         bench.play(
             "[[fault]]\nfunctions = [\"C_GenerateKeyPair\", \"C_DestroyObject\", \"C_SetAttributeValue\"]\nconcurrent = true\nabort = true\n\
              [[fault]]\nfunctions = [\"C_GenerateKeyPair\", \"C_DestroyObject\", \"C_SetAttributeValue\", \"C_FindObjectsInit\"]\ndelay-ms = 1\n",
@@ -190,7 +193,7 @@ fn changes_of_objects_come_one_at_a_time_while_others_sign() {
 
 #[test]
 fn a_session_whose_operation_failed_is_not_used_again() {
-    on_faulty("quirks::a_session_whose_operation_failed_is_not_used_again", |bench| {
+    on_faulty_with_all("quirks::a_session_whose_operation_failed_is_not_used_again", |bench| {
         let stays = "[operations]\nstay-active-after-error = true\n";
         bench.play(stays);
         let tokens = bench.tokens_with(2);
@@ -209,7 +212,7 @@ fn a_session_whose_operation_failed_is_not_used_again() {
 
 #[test]
 fn older_and_newer_function_lists_load() {
-    on_faulty("quirks::older_and_newer_function_lists_load", |bench| {
+    on_faulty_with_all("quirks::older_and_newer_function_lists_load", |bench| {
         for (control, version) in [
             ("list-version = \"2.20\"", "2.20"),
             ("list-version = \"2.40\"\ninterface = \"3.0\"", "3.0"),
@@ -225,7 +228,7 @@ fn older_and_newer_function_lists_load() {
 
 #[test]
 fn what_a_module_lacks_is_refused_and_what_it_cannot_do_without_is_named() {
-    on_faulty("quirks::what_a_module_lacks_is_refused_and_what_it_cannot_do_without_is_named", |bench| {
+    on_faulty_with_all("quirks::what_a_module_lacks_is_refused_and_what_it_cannot_do_without_is_named", |bench| {
         let per_call = "[module]\nlist-per-call = true\n";
         bench.play(&format!(
             "{per_call}absent = [\"C_GetInfo\", \"C_GetSessionInfo\", \"C_Logout\", \"C_GenerateRandom\", \"C_SetAttributeValue\", \"C_Verify*\", \"C_CreateObject\"]\n"
@@ -250,7 +253,7 @@ fn what_a_module_lacks_is_refused_and_what_it_cannot_do_without_is_named() {
 
 #[test]
 fn a_module_that_cannot_lock_is_called_by_one_thread_at_a_time() {
-    on_faulty("quirks::a_module_that_cannot_lock_is_called_by_one_thread_at_a_time", |bench| {
+    on_faulty_with_all("quirks::a_module_that_cannot_lock_is_called_by_one_thread_at_a_time", |bench| {
         bench.play(&format!("[module]\nos-locking = \"CKR_CANT_LOCK\"\n{ONE_AT_A_TIME}"));
         by_many(bench, &Settings::new(bench.module.clone()));
     });
@@ -258,10 +261,13 @@ fn a_module_that_cannot_lock_is_called_by_one_thread_at_a_time() {
 
 #[test]
 fn a_module_that_is_not_safe_is_called_by_one_thread_at_a_time_if_the_operator_says_so() {
-    on_faulty("quirks::a_module_that_is_not_safe_is_called_by_one_thread_at_a_time_if_the_operator_says_so", |bench| {
-        bench.play(ONE_AT_A_TIME);
-        by_many(bench, &Settings { serialize: true, ..Settings::new(bench.module.clone()) });
-    });
+    on_faulty_with_all(
+        "quirks::a_module_that_is_not_safe_is_called_by_one_thread_at_a_time_if_the_operator_says_so",
+        |bench| {
+            bench.play(ONE_AT_A_TIME);
+            by_many(bench, &Settings { serialize: true, ..Settings::new(bench.module.clone()) });
+        },
+    );
 }
 
 /// Whoever calls while another does ends the process, as openCryptoki does.
@@ -287,7 +293,7 @@ fn by_many(bench: &Bench, settings: &Settings) {
 
 #[test]
 fn a_token_that_refuses_one_more_session_is_served_with_those_it_gave() {
-    on_faulty("quirks::a_token_that_refuses_one_more_session_is_served_with_those_it_gave", |bench| {
+    on_faulty_with_all("quirks::a_token_that_refuses_one_more_session_is_served_with_those_it_gave", |bench| {
         // It keeps a limit that it does not tell.
         bench.play("[token]\nmax-sessions = 3\nsays-max-sessions = 0\nsays-max-rw-sessions = 0\n[[fault]]\nfunctions = \"C_Sign\"\ndelay-ms = 2\n");
         let tokens = bench.tokens();

@@ -2,7 +2,7 @@
 
 use cascade_hsm_bridge::pkcs11::{Class, Curve, Error, KeyKind, KeyPair, Match, Policy, Settings, Token};
 
-use crate::bench::{PIN, admit, make, on_faulty};
+use crate::bench::{PIN, admit, make, on_faulty_with_all};
 
 const P256: KeyKind = KeyKind::Ec(Curve::P256);
 const FIXED: Error = Error::Fixed { attribute: "CKA_LABEL" };
@@ -14,7 +14,7 @@ fn labels(token: &Token, pair: &KeyPair) -> [String; 2] {
 
 #[test]
 fn a_refusal_is_learnt_and_the_token_not_asked_again() {
-    on_faulty("renaming::a_refusal_is_learnt_and_the_token_not_asked_again", |bench| {
+    on_faulty_with_all("renaming::a_refusal_is_learnt_and_the_token_not_asked_again", |bench| {
         // As NetHSM has it.
         bench.play("[[fault]]\nfunctions = \"C_SetAttributeValue\"\nrv = \"CKR_ATTRIBUTE_READ_ONLY\"\n");
         let tokens = bench.tokens();
@@ -34,7 +34,7 @@ fn a_refusal_is_learnt_and_the_token_not_asked_again() {
 
 #[test]
 fn the_first_half_is_left_as_it_is_where_the_second_could_not_follow() {
-    on_faulty("renaming::the_first_half_is_left_as_it_is_where_the_second_could_not_follow", |bench| {
+    on_faulty_with_all("renaming::the_first_half_is_left_as_it_is_where_the_second_could_not_follow", |bench| {
         for (fixed, other) in [("CKO_PRIVATE_KEY", Class::PublicKey), ("CKO_PUBLIC_KEY", Class::PrivateKey)] {
             for rv in ["CKR_ATTRIBUTE_READ_ONLY", "CKR_ACTION_PROHIBITED", "CKR_TEMPLATE_INCONSISTENT"] {
                 bench.play(&format!(
@@ -52,7 +52,7 @@ fn the_first_half_is_left_as_it_is_where_the_second_could_not_follow() {
 
 #[test]
 fn once_both_halves_were_renamed_the_other_is_not_tried_first() {
-    on_faulty("renaming::once_both_halves_were_renamed_the_other_is_not_tried_first", |bench| {
+    on_faulty_with_all("renaming::once_both_halves_were_renamed_the_other_is_not_tried_first", |bench| {
         let tokens = bench.tokens();
         let token = admit(&tokens, "one", PIN).unwrap();
         let (one, two) = (make(&token, P256).unwrap(), make(&token, P256).unwrap());
@@ -68,7 +68,7 @@ fn once_both_halves_were_renamed_the_other_is_not_tried_first() {
 
 #[test]
 fn a_label_that_is_kept_otherwise_is_put_back() {
-    on_faulty("renaming::a_label_that_is_kept_otherwise_is_put_back", |bench| {
+    on_faulty_with_all("renaming::a_label_that_is_kept_otherwise_is_put_back", |bench| {
         let tokens = bench.tokens();
         let token = admit(&tokens, "one", PIN).unwrap();
         let pair = make(&token, P256).unwrap();
@@ -82,7 +82,7 @@ fn a_label_that_is_kept_otherwise_is_put_back() {
 
 #[test]
 fn one_key_that_may_not_be_changed_says_nothing_of_the_others() {
-    on_faulty("renaming::one_key_that_may_not_be_changed_says_nothing_of_the_others", |bench| {
+    on_faulty_with_all("renaming::one_key_that_may_not_be_changed_says_nothing_of_the_others", |bench| {
         let tokens = bench.tokens();
         let token = admit(&tokens, "one", PIN).unwrap();
         let pair = make(&token, P256).unwrap();
@@ -98,7 +98,7 @@ fn one_key_that_may_not_be_changed_says_nothing_of_the_others() {
 
 #[test]
 fn the_operator_decides_whether_labels_can_be_changed() {
-    on_faulty("renaming::the_operator_decides_whether_labels_can_be_changed", |bench| {
+    on_faulty_with_all("renaming::the_operator_decides_whether_labels_can_be_changed", |bench| {
         let policy = Policy { rename: Some(false), ..Policy::default() };
         let policies = vec![(Match::default(), policy)];
         let tokens = bench.tokens_as(&Settings { policies, ..Settings::new(bench.module.clone()) });

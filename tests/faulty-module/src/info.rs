@@ -1,6 +1,7 @@
 //! The library itself: how it is initialised, what it says of itself, and its function list.
 
 use std::ffi::{CStr, c_void};
+use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
@@ -32,6 +33,9 @@ pub unsafe fn initialize(call: &Call, args: *mut c_void) -> CK_RV {
     if module.needs_env.iter().any(|name| std::env::var_os(name).is_none()) {
         return CKR_GENERAL_ERROR;
     }
+    // The real one is called by several threads all the same, and may refuse that without locks: p11-kit's client does.
+    let mut locking = CK_C_INITIALIZE_ARGS { flags: CKF_OS_LOCKING_OK, ..CK_C_INITIALIZE_ARGS::default() };
+    let args = if module.os_locking.is_some() { ptr::from_mut(&mut locking).cast() } else { args };
     match forward!(call.real, C_Initialize, args) {
         CKR_OK => {
             events::initialized(&call.control);
