@@ -123,12 +123,6 @@ impl Hsm {
         skipped(self.is_a_go_between(), format!("{self}: its services serve the user who started them"))
     }
 
-    /// Whether services outlive what is played with the module, and what they keep is not lost by it, which then is why a test is left
-    /// out.
-    pub fn has_services(self) -> bool {
-        skipped(self.is_a_go_between(), format!("{self}: what its services keep cannot be taken away in front of them"))
-    }
-
     fn is_a_go_between(self) -> bool {
         matches!(self, Hsm::P11Kit | Hsm::OpenCryptoki | Hsm::Tpm2)
     }
