@@ -23,7 +23,7 @@ pub fn run(pace: Pace, report: &mut Report) {
         let mut link = Link::open(bridge.address, &tls).expect("a connection");
         let answer = link.exchange(&query.message).expect("an answer");
         assert!(is_success(answer, 1), "Query is refused");
-        let like_it = echo::request(query.message.len(), answer.len());
+        let like_it = echo::request(query.message.len(), answer.len(), None);
         drop(link);
         let (mut bare, mut asked, mut bridged) = (Slices::default(), Slices::default(), Slices::default());
         let before = process::cpu(bridge.pid());

@@ -1,5 +1,6 @@
 //! The limit of the token: the same operations straight through PKCS#11, in a process of their own, one session for each thread.
 
+use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
@@ -28,6 +29,13 @@ pub enum Operation {
     /// A P-256 key pair, destroyed afterwards.
     Generate,
     Rsa(String),
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (word, id) = self.words();
+        write!(f, "{word} {id}")
+    }
 }
 
 impl Operation {
@@ -79,8 +87,7 @@ impl Direct {
 
     /// Has so many threads do the operation over and over for so long.
     pub fn run(&mut self, operation: &Operation, threads: usize, duration: Duration) -> Slice {
-        let (word, id) = operation.words();
-        writeln!(self.input, "{word} {id} {threads} {}", duration.as_nanos()).expect("the worker listens");
+        writeln!(self.input, "{operation} {threads} {}", duration.as_nanos()).expect("the worker listens");
         let line = self.line();
         let mut numbers = line.split(' ').map(|number| number.parse::<u64>().expect("a number"));
         let mut number = || numbers.next().expect("two numbers");
@@ -115,27 +122,21 @@ impl Drop for Direct {
 
 /// The other side: does what the lines of standard input say.
 pub fn work(module: &Path, label: &str, pin: &str) -> io::Result<()> {
-    let pkcs11 = Pkcs11::new(module).expect("the module");
-    pkcs11.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).expect("C_Initialize");
-    let slots = pkcs11.get_slots_with_token().expect("slots");
-    let is_it = |slot: &Slot| pkcs11.get_token_info(*slot).is_ok_and(|info| info.label().trim_end() == label);
-    let slot = slots.into_iter().find(is_it).expect("the token");
+    let (pkcs11, slot) = open(module, label);
     println!("initialized");
     let mut sessions: Vec<Session> = Vec::new();
     for line in io::stdin().lines() {
         let line = line?;
         let words: Vec<_> = line.split(' ').collect();
         let [operation, id, threads, duration] = words.as_slice() else { panic!("{line}") };
-        let id: Vec<u8> =
-            (0..id.len() / 2).map(|at| u8::from_str_radix(&id[2 * at..2 * at + 2], 16).expect("hexadecimal")).collect();
+        let id = bytes(id);
         let duration = Duration::from_nanos(duration.parse().expect("a number"));
         let threads: usize = threads.parse().expect("a number");
         while sessions.len() < threads {
-            let session = pkcs11.open_rw_session(slot).expect("a session");
-            if sessions.is_empty() {
-                session.login(UserType::User, Some(&AuthPin::new(pin.into()))).expect("the PIN");
-            }
-            sessions.push(session);
+            sessions.push(match sessions.is_empty() {
+                true => log_in(&pkcs11, slot, pin),
+                false => pkcs11.open_rw_session(slot).expect("a session"),
+            });
         }
         let slice = side_by_side(&mut sessions[..threads], operation, &id, duration);
         let mut output = io::stdout().lock();
@@ -145,6 +146,29 @@ pub fn work(module: &Path, label: &str, pin: &str) -> io::Result<()> {
         output.flush()?;
     }
     Ok(())
+}
+
+/// The module and the slot with the token.
+pub fn open(module: &Path, label: &str) -> (Pkcs11, Slot) {
+    let pkcs11 = Pkcs11::new(module).expect("the module");
+    pkcs11.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).expect("C_Initialize");
+    let slots = pkcs11.get_slots_with_token().expect("slots");
+    let is_it = |slot: &Slot| pkcs11.get_token_info(*slot).is_ok_and(|info| info.label().trim_end() == label);
+    let slot = slots.into_iter().find(is_it).expect("the token");
+    (pkcs11, slot)
+}
+
+/// The first session, which logs all of them in.
+pub fn log_in(pkcs11: &Pkcs11, slot: Slot, pin: &str) -> Session {
+    let session = pkcs11.open_rw_session(slot).expect("a session");
+    session.login(UserType::User, Some(&AuthPin::new(pin.into()))).expect("the PIN");
+    session
+}
+
+/// What hexadecimal digits tell.
+pub fn bytes(digits: &str) -> Vec<u8> {
+    let byte = |at| u8::from_str_radix(&digits[2 * at..2 * at + 2], 16).expect("hexadecimal");
+    (0..digits.len() / 2).map(byte).collect()
 }
 
 fn side_by_side(sessions: &mut [Session], operation: &str, id: &[u8], duration: Duration) -> Slice {
@@ -159,28 +183,37 @@ fn side_by_side(sessions: &mut [Session], operation: &str, id: &[u8], duration: 
 }
 
 fn repeat(session: &mut Session, operation: &str, id: &[u8], duration: Duration, ready: &Barrier) -> Slice {
-    let find = |class| session.find_objects(&[Attribute::Class(class), Attribute::Id(id.to_vec())]).expect("a search");
-    let private = || find(ObjectClass::PRIVATE_KEY)[0];
-    let data = [0x5a; 64];
-    // The digest is made before: what is measured is the token.
-    let sign = |mechanism: Mechanism<'static>, key: ObjectHandle, len: usize| {
-        Slice::repeat(duration, || session.sign(&mechanism, key, &data[..len]).map(drop).is_ok())
-    };
+    let signer = signer(session, operation, id);
     ready.wait();
-    match operation {
-        "ecdsa-256" => sign(Mechanism::Ecdsa, private(), 32),
-        "ecdsa-384" => sign(Mechanism::Ecdsa, private(), 48),
-        "eddsa" => sign(Mechanism::Eddsa(EddsaParams::new(EddsaSignatureScheme::Pure)), private(), 64),
-        "rsa" => sign(Mechanism::Sha256RsaPkcs, private(), 64),
-        "attributes" => {
-            let key = find(ObjectClass::PUBLIC_KEY)[0];
+    match (signer, operation) {
+        (Some(sign), _) => Slice::repeat(duration, sign),
+        (None, "attributes") => {
+            let key = find(session, ObjectClass::PUBLIC_KEY, id);
             let wanted = [AttributeType::EcParams, AttributeType::EcPoint];
             Slice::repeat(duration, || session.get_attributes(key, &wanted).is_ok())
         }
-        "generate" => generate(session, duration),
-        "fill" => fill(session, u64::try_from(duration.as_nanos()).expect("a number")),
-        _ => panic!("there is no operation {operation}"),
+        (None, "generate") => generate(session, duration),
+        (None, "fill") => fill(session, u64::try_from(duration.as_nanos()).expect("a number")),
+        (None, _) => panic!("there is no operation {operation}"),
     }
+}
+
+/// Makes a signature and says whether it was made, if that is the operation.
+pub fn signer<'s>(session: &'s Session, operation: &str, id: &[u8]) -> Option<impl FnMut() -> bool + use<'s>> {
+    let (mechanism, len) = match operation {
+        "ecdsa-256" => (Mechanism::Ecdsa, 32),
+        "ecdsa-384" => (Mechanism::Ecdsa, 48),
+        "eddsa" => (Mechanism::Eddsa(EddsaParams::new(EddsaSignatureScheme::Pure)), 64),
+        "rsa" => (Mechanism::Sha256RsaPkcs, 64),
+        _ => return None,
+    };
+    let key = find(session, ObjectClass::PRIVATE_KEY, id);
+    // The digest is made before: what is measured is the token.
+    Some(move || session.sign(&mechanism, key, &[0x5a; 64][..len]).map(drop).is_ok())
+}
+
+fn find(session: &Session, class: ObjectClass, id: &[u8]) -> ObjectHandle {
+    session.find_objects(&[Attribute::Class(class), Attribute::Id(id.to_vec())]).expect("a search")[0]
 }
 
 /// Makes key pairs for so long, and destroys them.

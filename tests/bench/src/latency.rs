@@ -15,7 +15,7 @@ pub fn run(pace: Pace, report: &mut Report) {
     let token = Token::create();
     let bridge = start(&token, Options::default());
     let asks = Asks::make(&bridge, &token, &Kind::ALL);
-    let mut trio = Trio::start(&Token::module(), token, bridge, &[], pace);
+    let mut trio = Trio::start(&Token::module(), token, bridge, &[], pace).with_bare(&Token::module());
     for kind in Kind::ALL {
         for connections in CONNECTIONS {
             let measured = trio.measure(&asks.sign(kind, 1), connections);
@@ -23,6 +23,8 @@ pub fn run(pace: Pace, report: &mut Report) {
             judge(kind, &measured, report);
         }
     }
+    // It answers one item at a time.
+    trio.bare = None;
     for batch in [16, 64] {
         for connections in [1, 8] {
             row(SECTION, &trio.measure(&asks.sign(Kind::P256, batch), connections), report);
@@ -43,7 +45,7 @@ pub fn brief(pace: Pace, report: &mut Report) {
     let token = Token::create();
     let bridge = start(&token, Options::default());
     let asks = Asks::make(&bridge, &token, &[Kind::P256, Kind::Rsa2048]);
-    let mut trio = Trio::start(&Token::module(), token, bridge, &[], pace);
+    let mut trio = Trio::start(&Token::module(), token, bridge, &[], pace).with_bare(&Token::module());
     for kind in [Kind::P256, Kind::Rsa2048] {
         for connections in [1, 2, 8] {
             let measured = trio.measure(&asks.sign(kind, 1), connections);
@@ -51,6 +53,7 @@ pub fn brief(pace: Pace, report: &mut Report) {
             judge(kind, &measured, report);
         }
     }
+    trio.bare = None;
     query(&mut trio, &asks, 1, report);
 }
 
@@ -83,7 +86,7 @@ fn judge(kind: Kind, measured: &Measured, report: &mut Report) {
 
 /// Adds what was measured to the table.
 pub fn row(section: &'static str, measured: &Measured, report: &mut Report) {
-    let Measured { ask, connections, direct, echo, bridge, cpu } = measured;
+    let Measured { ask, connections, direct, echo, bare, bridge, cpu } = measured;
     let all = bridge.together();
     let of_direct = |value: fn(&Slices) -> f64| direct.as_ref().map_or(f64::NAN, value);
     let plural = if *connections == 1 { "" } else { "s" };
@@ -97,6 +100,7 @@ pub fn row(section: &'static str, measured: &Measured, report: &mut Report) {
         ("direct /s", of_direct(Slices::rate)),
         ("per second", bridge.rate() * ask.items as f64),
         ("of direct %", share(measured)),
+        ("bare, of it %", bare.as_ref().map_or(f64::NAN, |bare| of_direct_percent(measured, bare))),
         ("cpu µs", *cpu),
         ("errors", all.errors as f64),
     ];
@@ -114,8 +118,13 @@ fn beyond(measured: &Measured) -> f64 {
 
 /// How many operations there were of those that the token alone did, in percent.
 fn share(measured: &Measured) -> f64 {
+    of_direct_percent(measured, &measured.bridge)
+}
+
+fn of_direct_percent(measured: &Measured, slices: &Slices) -> f64 {
     let items = measured.ask.items as f64;
-    measured.direct.as_ref().map_or(f64::NAN, |direct| {
-        measured.bridge.against(direct, |ours, theirs| 100.0 * ours.rate() * items / theirs.rate())
-    })
+    measured
+        .direct
+        .as_ref()
+        .map_or(f64::NAN, |direct| slices.against(direct, |ours, theirs| 100.0 * ours.rate() * items / theirs.rate()))
 }

@@ -39,6 +39,9 @@ fn main() -> ExitCode {
         // What this program starts itself as.
         ["direct-worker", module, label, pin] => direct::work(Path::new(module), label, pin).expect("a pipe"),
         ["echo-server", certificate, key] => echo::serve(Path::new(certificate), Path::new(key)),
+        ["bare-server", module, label, pin, certificate, key] => {
+            echo::serve_token(Path::new(module), label, pin, Path::new(certificate), Path::new(key));
+        }
         ["instructions-of", module, number] => {
             instructions::run_under_callgrind(Path::new(module), number.parse().expect("a number"));
         }

@@ -33,7 +33,7 @@ impl Report {
         let row = Row { section, what: what.into(), values: values.to_vec() };
         let last = self.rows.last();
         if last.is_none_or(|last| last.section != section || columns(last) != columns(&row)) {
-            println!("\n{:34}{}", section, columns(&row).iter().map(|name| format!(" {name:>12}")).collect::<String>());
+            println!("\n{:34}{}", section, columns(&row).iter().map(|name| format!(" {name:>13}")).collect::<String>());
         }
         println!("{}", line(&row));
         self.rows.push(row);
@@ -88,7 +88,7 @@ fn columns(row: &Row) -> Vec<&'static str> {
 fn line(row: &Row) -> String {
     let mut line = format!("{:34}", row.what);
     for (_, value) in &row.values {
-        let _ = write!(line, " {:>12}", number(*value));
+        let _ = write!(line, " {:>13}", number(*value));
     }
     line
 }

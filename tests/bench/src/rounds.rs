@@ -21,6 +21,8 @@ use crate::support::{Bridge, Token};
 pub struct Trio {
     pub direct: Direct,
     pub echo: Echo,
+    /// The same with the token, where that is measured.
+    pub bare: Option<Echo>,
     pub bridge: Bridge,
     pub token: Token,
     pub pace: Pace,
@@ -41,6 +43,7 @@ pub struct Measured {
     pub connections: usize,
     pub direct: Option<Slices>,
     pub echo: Slices,
+    pub bare: Option<Slices>,
     pub bridge: Slices,
     /// Processor time of the bridge for each item, in microseconds.
     pub cpu: f64,
@@ -51,7 +54,13 @@ impl Trio {
         let direct = Direct::start(module, &token, environment);
         let echo = Echo::start(&bridge.certificate());
         let threads = thread::available_parallelism().map_or(2, usize::from);
-        Trio { direct, echo, bridge, token, pace, threads }
+        Trio { direct, echo, bare: None, bridge, token, pace, threads }
+    }
+
+    /// Measures from now on what both limits together allow.
+    pub fn with_bare(mut self, module: &Path) -> Trio {
+        self.bare = Some(Echo::start_with(&self.bridge.certificate(), module, &self.token));
+        self
     }
 
     pub fn tls(&self, resumes: bool) -> Arc<ClientConfig> {
@@ -70,12 +79,14 @@ impl Trio {
             answer_len = answer.len();
         }
         let mut echoes: Vec<Link> = open(self.echo.address);
-        let request = echo::request(ask.message.len(), answer_len);
+        let mut bares: Option<Vec<Link>> = self.bare.as_ref().map(|bare| open(bare.address));
+        let request = echo::request(ask.message.len(), answer_len, ask.direct.as_ref());
         let mut measured = Measured {
             ask: ask.clone(),
             connections,
             direct: ask.direct.as_ref().map(|_| Slices::default()),
             echo: Slices::default(),
+            bare: bares.as_ref().map(|_| Slices::default()),
             bridge: Slices::default(),
             cpu: 0.0,
         };
@@ -88,6 +99,9 @@ impl Trio {
                 slices.0.push(self.direct.run(operation, connections.min(self.threads), slice));
             }
             measured.echo.0.push(drive(&mut echoes, &request, 0, slice));
+            if let (Some(slices), Some(bares)) = (&mut measured.bare, &mut bares) {
+                slices.0.push(drive(bares, &request, 0, slice));
+            }
             measured.bridge.0.push(drive(&mut links, &ask.message, ask.items, slice));
         }
         let cpu = process::cpu(self.bridge.pid()) - before;
