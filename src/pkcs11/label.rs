@@ -5,7 +5,6 @@ use std::cell::Cell;
 
 use cryptoki::error::RvError;
 use cryptoki::object::{Attribute, AttributeType, ObjectHandle};
-use cryptoki::session::Session;
 
 use super::error::Error;
 use super::key::{Class, Filter, Hex, Listed};
@@ -104,16 +103,17 @@ impl Token {
         let refused = Cell::new(false);
         let renamed = self.run(|seat| {
             // Found anew: with a stale handle another object might be renamed.
+            let dealt = self.health.dealt();
             let object = object::find(&seat.session, class, id)?;
             let partner = self.partner_to_try(seat, class, id)?;
             if let Some(partner) = partner {
                 let own = object::label(&seat.session, partner)?.unwrap_or_default();
-                self.set(&seat.session, partner, &own, &refused)?;
+                self.set(seat, dealt, partner, &own, &refused)?;
             }
             let before = object::label(&seat.session, object)?.unwrap_or_default();
-            self.set(&seat.session, object, &label, &refused)?;
+            self.set(seat, dealt, object, &label, &refused)?;
             if object::label(&seat.session, object)?.unwrap_or_default() != label {
-                if let Err(error) = self.set(&seat.session, object, &before, &refused) {
+                if let Err(error) = self.set(seat, dealt, object, &before, &refused) {
                     let name = self.info().name();
                     log::warn!(
                         "token {name}: the {class} {} keeps neither its old label nor the new one: {error}",
@@ -152,8 +152,20 @@ impl Token {
     }
 
     /// Sets a label; whether it is the token, and not this one object, that lets none be set is noted in `refused`.
-    fn set(&self, session: &Session, object: ObjectHandle, label: &str, refused: &Cell<bool>) -> Result<(), Error> {
+    /// The handle was had when [`Health::dealt`](super::health::Health::dealt) was `dealt`.
+    fn set(
+        &self,
+        seat: &Seat,
+        dealt: Option<u64>,
+        object: ObjectHandle,
+        label: &str,
+        refused: &Cell<bool>,
+    ) -> Result<(), Error> {
+        let session = &seat.session;
         let _alone = self.alone();
+        if self.may_be_stale(seat, dealt) {
+            return Err(Error::Call { function: "C_SetAttributeValue", rv: RvError::SessionHandleInvalid });
+        }
         let set =
             session.update_attributes(object, &[Attribute::Label(label.as_bytes().to_vec())]).map_err(Error::from);
         let Err(error) = set else { return Ok(()) };

@@ -210,6 +210,36 @@ fn a_handle_that_has_become_another_keys_meanwhile_signs_nothing() {
 }
 
 #[test]
+fn a_handle_that_has_become_another_keys_meanwhile_renames_nothing() {
+    on_faulty("repair::a_handle_that_has_become_another_keys_meanwhile_renames_nothing", |bench| {
+        const NUMBERED: &str = "[objects]\nnumber-handles = true\n";
+        bench.play(NUMBERED);
+        let tokens = bench.tokens();
+        let token = admit(&tokens, "one", PIN).unwrap();
+        let (one, other) = (make(&token, bench.kind()).unwrap(), make(&token, bench.kind()).unwrap());
+        let sign = |pair: &KeyPair| drop(token.sign(&pair.private, &bench.mechanism(), &sha256(b"data")).unwrap());
+        let rename = |label: &str| token.rename(Class::PrivateKey, &one.private.id, label);
+        // That labels can be changed is known.
+        rename("before").unwrap();
+        bench.happen_with("logout", NUMBERED);
+        sign(&one);
+        let reads = "function = \"C_GetAttributeValue\"\nevents = \"logout\"";
+        bench.play(&waiting(NUMBERED, &[reads]));
+        thread::scope(|scope| {
+            let waits = scope.spawn(|| rename("after"));
+            until("the first waits", || bench.count("calls-hanging") == 1);
+            sign(&other);
+            let changes = bench.count("C_SetAttributeValue");
+            bench.play(NUMBERED);
+            waits.join().unwrap().unwrap();
+            assert_eq!(bench.count("C_SetAttributeValue"), changes + 1, "another key was renamed first");
+        });
+        let label = |pair: &KeyPair| token.label(Class::PrivateKey, &pair.private.id).unwrap();
+        assert_eq!([label(&one).as_deref(), label(&other).as_deref()], [Some("after"), Some("label-priv")]);
+    });
+}
+
+#[test]
 fn a_kept_pin_that_the_token_refuses_is_not_tried_again() {
     on_faulty("repair::a_kept_pin_that_the_token_refuses_is_not_tried_again", |bench| {
         let tokens = bench.tokens();
