@@ -27,7 +27,7 @@ ADDR ?= 127.0.0.1:5696
 NEEDED = softhsm2-util:softhsm2 pkcs11-tool:opensc openssl:openssl cc:gcc+libc6-dev
 CHECK_NEEDED = mandoc:mandoc python3:python3 script:bsdutils valgrind:valgrind /usr/sbin/haproxy:haproxy \
 	pkg-config:pkg-config /usr/include/openssl/ssl.h:libssl-dev /usr/include/sqlite3.h:libsqlite3-dev \
-	/usr/lib*/llvm*/lib/libclang*.so*:libclang-dev
+	/usr/lib*/llvm*/lib/libclang[-.][s0-9]*:libclang-dev
 INTEROP_NEEDED = p11-kit:p11-kit /usr/lib/*/pkcs11/p11-kit-client.so:p11-kit-modules pkcsslotd:opencryptoki unshare:util-linux swtpm:swtpm \
 	dbus-daemon:dbus-daemon tpm2-abrmd:tpm2-abrmd tpm2_getrandom:tpm2-tools tpm2_ptool:libtpm2-pkcs11-tools \
 	/usr/lib/*/pkcs11/libtpm2_pkcs11.so:libtpm2-pkcs11-1 /usr/lib/*/libtss2-tcti-tabrmd.so.0:libtss2-tcti-tabrmd0
