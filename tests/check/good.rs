@@ -143,7 +143,8 @@ fn at_a_terminal(place: &Place, typed: &str) -> Said {
     let words: Vec<_> = std::iter::once(check.get_program()).chain(check.get_args()).collect();
     let line: Vec<_> = words.iter().map(|word| format!("'{}'", word.to_str().unwrap())).collect();
     // The shell that `script` starts leaves its place, else it would be interrupted as well, and its exit code be the one that is seen.
-    let line = format!("exec {}", line.join(" "));
+    // Where the tests run in the background, the interruption is ignored by whatever they start.
+    let line = format!("exec env --default-signal=INT {}", line.join(" "));
     let mut script = place.prepared("script", &[]);
     script = {
         let mut plain = Command::new("script");
