@@ -235,22 +235,11 @@ impl Nameless {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pkcs11::key::{KeyKind, Usage};
+    use crate::pkcs11::key::KeyKind;
     use cryptoki::object::KeyType;
 
     fn key(class: Class, id: &[u8]) -> Arc<Key> {
-        Arc::new(Key {
-            class,
-            id: id.to_vec(),
-            kind: KeyKind::Other(KeyType::AES),
-            public: None,
-            usage: Usage::default(),
-            sensitive: None,
-            extractable: None,
-            always_sensitive: None,
-            never_extractable: None,
-            always_authenticate: false,
-        })
+        Arc::new(Key::new(class, id, KeyKind::Other(KeyType::AES), None))
     }
 
     fn remember(keys: &Keys, key: &Arc<Key>) {

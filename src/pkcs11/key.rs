@@ -177,6 +177,24 @@ pub struct Key {
     pub always_authenticate: bool,
 }
 
+impl Key {
+    /// A key of which the token has shown no more than this yet.
+    pub(crate) fn new(class: Class, id: &[u8], kind: KeyKind, public: Option<PublicKey>) -> Self {
+        Self {
+            class,
+            id: id.to_vec(),
+            kind,
+            public,
+            usage: Usage::default(),
+            sensitive: None,
+            extractable: None,
+            always_sensitive: None,
+            never_extractable: None,
+            always_authenticate: false,
+        }
+    }
+}
+
 /// The key pair to be made.
 #[derive(Clone, Debug)]
 pub struct KeyPairSpec<'a> {

@@ -181,14 +181,5 @@ impl Token {
 fn public_of(private: &Key, spec: &KeyPairSpec<'_>) -> Key {
     let usage =
         Usage { verify: spec.usage.verify, encrypt: spec.usage.encrypt, wrap: spec.usage.wrap, ..Usage::default() };
-    Key {
-        class: Class::PublicKey,
-        usage,
-        sensitive: None,
-        extractable: None,
-        always_sensitive: None,
-        never_extractable: None,
-        always_authenticate: false,
-        ..private.clone()
-    }
+    Key { usage, ..Key::new(Class::PublicKey, &private.id, private.kind, private.public.clone()) }
 }

@@ -12,7 +12,7 @@ use cryptoki::session::Session;
 use super::curve::Curve;
 use super::error::Error;
 use super::fault::Fault;
-use super::key::{Class, Filter, Key, KeyKind, Listed, PublicKey, Usage, bit_len};
+use super::key::{Class, Filter, Key, KeyKind, Listed, PublicKey, bit_len};
 
 /// Handles asked for at once while listing, where a remote module pays a round trip for each batch.
 const BATCH: NonZeroUsize = NonZeroUsize::MIN.saturating_add(255);
@@ -161,18 +161,7 @@ pub(super) fn facts(session: &Session, object: ObjectHandle, class: Class, id: &
         Some(curve @ (KeyType::EC | KeyType::EC_EDWARDS)) => on_curve(session, object, class, curve)?,
         Some(other) => (KeyKind::Other(other), None),
     };
-    let mut key = Key {
-        class,
-        id: id.to_vec(),
-        kind,
-        public,
-        usage: Usage::default(),
-        sensitive: None,
-        extractable: None,
-        always_sensitive: None,
-        never_extractable: None,
-        always_authenticate: false,
-    };
+    let mut key = Key::new(class, id, kind, public);
     for attribute in attributes {
         match attribute {
             Attribute::Id(found) => key.id = found,

@@ -68,23 +68,14 @@ fn may_be_signature(key: &Key, signature: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pkcs11::{KeyKind, Usage};
+    use crate::pkcs11::KeyKind;
 
     #[test]
     fn an_rsa_signature_is_smaller_than_the_modulus() {
         let modulus = [&[0xc1][..], &[9; 255]].concat();
-        let key = Key {
-            class: Class::PublicKey,
-            id: vec![1],
-            kind: KeyKind::Rsa { bits: 2048 },
-            public: PublicKey::rsa(&modulus, &[1, 0, 1]),
-            usage: Usage::default(),
-            sensitive: None,
-            extractable: None,
-            always_sensitive: None,
-            never_extractable: None,
-            always_authenticate: false,
-        };
+        let kind = KeyKind::Rsa { bits: 2048 };
+        let public = PublicKey::rsa(&modulus, &[1, 0, 1]);
+        let key = Key::new(Class::PublicKey, &[1], kind, public);
         let mut less = modulus.clone();
         less[255] -= 1;
         assert!(may_be_signature(&key, &less));
