@@ -363,6 +363,45 @@ fn takes_over_a_socket_of_the_service_manager() {
     assert!(TcpStream::connect(address).is_ok());
 }
 
+/// Standard error is a socket that takes a few lines and then makes the program wait, in the midst of saying where it listens.
+#[test]
+fn who_reads_that_it_listens_can_stop_it_in_order_at_once() {
+    let unread = fs::read_to_string("/proc/sys/net/unix/max_dgram_qlen").unwrap();
+    // A line each, which are more than may be unread.
+    let sockets = unread.trim().parse::<usize>().unwrap() + 8;
+    let place = Place::new();
+    let (log, standard_error) = UnixDatagram::pair().unwrap();
+    log.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let script = format!(
+        "for n in {{3..{}}}; do eval \"exec $n<&0\"; done; exec </dev/null; LISTEN_PID=$$ LISTEN_FDS={sockets} exec \"$@\"",
+        sockets + 2
+    );
+    let mut command = place.prepared("bash", &["-c", &script, "bash"]);
+    command.arg(support::program()).arg("--config").arg(place.path("config.toml"));
+    command.stdin(OwnedFd::from(TcpListener::bind("127.0.0.1:0").unwrap())).stderr(OwnedFd::from(standard_error));
+    let mut child = command.spawn().unwrap();
+    // The other end of its standard error goes with the command.
+    drop(command);
+    let next = || {
+        let mut line = [0; 4096];
+        let len = log.recv(&mut line).unwrap_or(0);
+        String::from_utf8_lossy(&line[..len]).into_owned()
+    };
+    while !next().contains("listening on ") {
+        assert!(child.try_wait().unwrap().is_none());
+    }
+    kill("TERM", &child.id().to_string());
+    let mut lines = 1;
+    let last = loop {
+        let line = next();
+        lines += usize::from(line.contains("listening on "));
+        if line.is_empty() || line.contains("stopped") {
+            break line;
+        }
+    };
+    assert_eq!((child.wait().unwrap().code(), lines), (Some(0), sockets), "{last}");
+}
+
 #[test]
 fn refuses_a_socket_that_is_not_for_tcp() {
     let place = Place::new();
