@@ -79,59 +79,69 @@ impl Token {
         threads: usize,
         count: usize,
         work: impl Fn(usize) -> R + Sync,
-        mut take: impl FnMut(usize, R) -> bool,
+        take: impl FnMut(usize, R) -> bool,
     ) {
-        let next = AtomicUsize::new(0);
-        let one_after_another = |results: &mpsc::Sender<(usize, R)>| {
-            loop {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                if number >= count || results.send((number, self.observed(|| work(number)))).is_err() {
-                    return;
-                }
+        spread(threads, count, |number| self.observed(|| work(number)), take);
+    }
+}
+
+fn spread<R: Send>(
+    threads: usize,
+    count: usize,
+    work: impl Fn(usize) -> R + Sync,
+    mut take: impl FnMut(usize, R) -> bool,
+) {
+    let next = AtomicUsize::new(0);
+    let one_after_another = |results: mpsc::Sender<(usize, R)>| {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= count || results.send((number, work(number))).is_err() {
+                return;
             }
-        };
-        let one_after_another = &one_after_another;
-        thread::scope(|scope| {
-            let (results, arrived) = mpsc::channel();
-            let mut started = Vec::new();
-            for number in 0..threads {
-                let results = results.clone();
-                let thread = thread::Builder::new().name(format!("batch-{number}")).stack_size(STACK_SIZE);
-                match thread.spawn_scoped(scope, move || one_after_another(&results)) {
-                    Ok(thread) => started.push(thread),
-                    Err(error) => {
-                        log::debug!("{} threads for a batch, not {threads}: {error}", started.len());
-                        break;
-                    }
-                }
-            }
-            if started.is_empty() {
-                one_after_another(&results);
-            }
-            drop(results);
-            let mut early = BTreeMap::new();
-            let mut due = 0;
-            while due < count {
-                // Anew for each: what is too long for one is not for all of them.
-                let stay = watch::stay();
-                let result = early.remove(&due).or_else(|| next_of(&arrived, due, &mut early));
-                drop(stay);
-                // Of a thread that panicked nothing comes; its panic goes on below.
-                if !result.is_some_and(|result| take(due, result)) {
+        }
+    };
+    let one_after_another = &one_after_another;
+    thread::scope(|scope| {
+        let (results, arrived) = mpsc::channel();
+        let mut started = Vec::new();
+        for number in 0..threads {
+            let results = results.clone();
+            let thread = thread::Builder::new().name(format!("batch-{number}")).stack_size(STACK_SIZE);
+            match thread.spawn_scoped(scope, move || one_after_another(results)) {
+                Ok(thread) => started.push(thread),
+                Err(error) => {
+                    log::debug!("{} threads for a batch, not {threads}: {error}", started.len());
                     break;
                 }
-                due += 1;
             }
-            next.store(count, Ordering::Relaxed);
-            // A call that hangs is waited for here as well, by a thread that somebody speaks for: the scope would wait unheard.
-            let _stay = watch::stay();
-            for thread in started {
-                if let Err(panic) = thread.join() {
-                    resume_unwind(panic);
-                }
+        }
+        drop(results);
+        if started.is_empty() {
+            let _all = (0..count).all(|number| take(number, work(number)));
+            return;
+        }
+        let mut early = BTreeMap::new();
+        let mut due = 0;
+        while due < count {
+            // Anew for each: what is too long for one is not for all of them.
+            let stay = watch::stay();
+            let result = early.remove(&due).or_else(|| next_of(&arrived, due, &mut early));
+            drop(stay);
+            // Of a thread that panicked nothing comes; its panic goes on below.
+            if !result.is_some_and(|result| take(due, result)) {
+                break;
             }
-        });
-    }
+            due += 1;
+        }
+        next.store(count, Ordering::Relaxed);
+        // A call that hangs is waited for here as well, by a thread that somebody speaks for: the scope would wait unheard.
+        let _stay = watch::stay();
+        for thread in started {
+            if let Err(panic) = thread.join() {
+                resume_unwind(panic);
+            }
+        }
+    });
 }
 
 /// Waits for what comes of number `due`, and keeps what comes before it.
@@ -148,6 +158,8 @@ fn next_of<R>(arrived: &mpsc::Receiver<(usize, R)>, due: usize, early: &mut BTre
 
 #[cfg(test)]
 mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
     use super::*;
 
     #[test]
@@ -164,5 +176,48 @@ mod tests {
         assert!(!waits.are_long());
         waits.learn(long);
         assert!(waits.are_long());
+    }
+
+    /// What `take` was given, in its order, when it says no to `last`.
+    fn taken(threads: usize, work: impl Fn(usize) -> usize + Sync, last: usize) -> Vec<(usize, usize)> {
+        let mut taken = Vec::new();
+        spread(threads, 20, work, |number, result| {
+            taken.push((number, result));
+            number != last
+        });
+        taken
+    }
+
+    #[test]
+    fn pieces_are_taken_in_their_order_and_none_after_the_last() {
+        // None, as where no thread can be started.
+        for threads in [0, 1, 3, 20] {
+            let begun = AtomicUsize::new(0);
+            let square = |number| {
+                begun.fetch_add(1, Ordering::Relaxed);
+                number * number
+            };
+            assert_eq!(taken(threads, square, 99), (0..20).map(|number| (number, number * number)).collect::<Vec<_>>());
+            begun.store(0, Ordering::Relaxed);
+            assert_eq!(taken(threads, square, 2), [(0, 0), (1, 1), (2, 4)]);
+            assert!(threads > 0 || begun.into_inner() == 3, "what comes after the last was begun");
+        }
+    }
+
+    #[test]
+    fn a_panic_goes_on_where_the_pieces_are_waited_for() {
+        for threads in [0, 1, 3, 20] {
+            let mut taken = 0;
+            let work = |number| if number == 5 { panic!("piece {number}") } else { number };
+            let all = AssertUnwindSafe(|| {
+                spread(threads, 20, work, |_, _| {
+                    taken += 1;
+                    true
+                })
+            });
+            let panic = catch_unwind(all).unwrap_err();
+            assert_eq!(panic.downcast_ref::<String>().map(String::as_str), Some("piece 5"));
+            assert_eq!(taken, 5);
+        }
     }
 }
