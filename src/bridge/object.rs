@@ -160,14 +160,17 @@ struct Gone {
 }
 
 impl Departed {
-    /// More than any client leaves open between its two requests; the oldest is forgotten.
+    /// More than clients leave open between their two requests, on one token and with the same names of keys: the oldest of these is
+    /// forgotten, so that who destroys a great many takes nothing from others.
     const MOST: usize = 1024;
 
     /// The public half of `id` in the slot went, destroyed by a client with these rights.
     pub(super) fn note(&self, slot_id: u64, id: &[u8], rights: &Rights) {
         let mut departed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if departed.len() >= Self::MOST {
-            departed.pop_front();
+        let alike = |gone: &&Gone| gone.slot_id == slot_id && gone.key_prefix == rights.key_prefix;
+        if departed.iter().filter(alike).count() >= Self::MOST {
+            let oldest = departed.iter().position(|gone| alike(&gone));
+            oldest.and_then(|oldest| departed.remove(oldest));
         }
         departed.push_back(Gone { slot_id, id: id.to_vec(), key_prefix: rights.key_prefix.clone() });
     }
@@ -218,6 +221,12 @@ mod tests {
         assert!(departed.take(7, b"2", &all));
         // What its name was, nobody knows.
         departed.note(7, b"3", &all);
+        // However many others destroy.
+        for number in 0..2 * Departed::MOST {
+            departed.note(7, &number.to_be_bytes(), &theirs);
+        }
+        assert!(!departed.take(7, &0_usize.to_be_bytes(), &theirs));
+        assert!(departed.take(7, &(2 * Departed::MOST - 1).to_be_bytes(), &theirs));
         assert!(!departed.take(7, b"3", &ours) && departed.take(7, b"3", &all));
     }
 }
