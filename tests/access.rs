@@ -80,6 +80,35 @@ fn a_stranger_who_guesses_is_not_judged_while_others_are() {
 }
 
 #[test]
+fn who_guessed_keeps_others_of_its_address_out_for_the_pause_and_no_longer() {
+    let token = Token::create();
+    let options = Options { server: "failed-login-pause = 1".to_owned(), ..Options::default() };
+    let bridge = Bridge::start_with(&token, options);
+    let mut proven = Client::connect(&bridge, &token);
+    proven.call(random()).payload();
+    guess(&mut Client::connect(&bridge, &token), &token.label, 12);
+    let newcomers = thread::spawn({
+        let connect = || Client::connect(&bridge, &token);
+        let clients: Vec<_> = (0..10).map(|_| connect()).collect();
+        move || {
+            let mut refused = 0;
+            for mut client in clients {
+                while client.call(random()).status != 0 {
+                    refused += 1;
+                    assert!(refused < 1000, "not let in any more");
+                    thread::sleep(Duration::from_millis(20));
+                }
+            }
+        }
+    });
+    // A connection that goes on working takes none of their turns.
+    while !newcomers.is_finished() {
+        proven.call(random()).payload();
+    }
+    newcomers.join().unwrap();
+}
+
+#[test]
 fn wrong_pins_reach_the_token_a_few_times_only_before_the_first_right_one() {
     let token = Token::create();
     if Spy::is_blind(&token) {

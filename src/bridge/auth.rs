@@ -88,9 +88,8 @@ fn judge(bridge: &Bridge, peer: &Peer, username: &str, password: &str) -> Outcom
     let (access, address) = (&bridge.access, peer.address.ip());
     let fingerprint = || access.fingerprints.of(username, password);
     // Whoever shares the address of a stranger is not disturbed on a connection that has proved itself.
-    let is_judged = access.throttle.allows(address, Instant::now())
-        || peer.admitted.get().is_some_and(|known| *known == fingerprint());
-    if !is_judged {
+    let is_known = || peer.admitted.get().is_some_and(|known| *known == fingerprint());
+    if !access.throttle.allows(address, Instant::now(), is_known) {
         return Err(refused(bridge, peer, "too many failed logins from this address"));
     }
     let since = Instant::now();
@@ -104,7 +103,10 @@ fn judge(bridge: &Bridge, peer: &Peer, username: &str, password: &str) -> Outcom
     };
     match admitted {
         Ok(admitted) => {
-            peer.admitted.get_or_init(fingerprint);
+            peer.admitted.get_or_init(|| {
+                access.throttle.succeeded(address, Instant::now());
+                fingerprint()
+            });
             Ok(admitted)
         }
         Err(Refused::Client(why)) => {

@@ -48,7 +48,7 @@ impl Default for FailedLogins {
 }
 
 /// After this long without a failure, an address has the free ones back.
-const FORGOTTEN: Duration = Duration::from_secs(600);
+const FORGIVEN: Duration = Duration::from_secs(600);
 
 /// Addresses remembered. Who has more of them is bounded by the throttle of the token.
 const MOST: usize = 4096;
@@ -74,7 +74,9 @@ struct Record {
     failures: u32,
     /// No judgement before this.
     until: Option<Instant>,
-    last: Option<Instant>,
+    /// The last failure that was judged, and the last refusal.
+    failed: Option<Instant>,
+    refused: Option<Instant>,
     /// When the log was told last, and how many refusals it has not been told of.
     told: Option<Instant>,
     untold: u32,
@@ -91,25 +93,42 @@ impl Throttle {
         thread::sleep(self.settings.rest(since.elapsed()));
     }
 
-    /// Whether a login from `peer` is judged now. Where there were too many failures already, one is at a time.
-    pub(crate) fn allows(&self, peer: IpAddr, now: Instant) -> bool {
+    /// Whether a login from `peer` is judged now. Where there were too many failures already, one is at a time; but for one that
+    /// `is_known`, which its connection has proved itself with before: it takes nobody's turn.
+    pub(crate) fn allows(&self, peer: IpAddr, now: Instant, is_known: impl FnOnce() -> bool) -> bool {
         let mut records = self.records();
         // Most of the time nobody has failed, and there is nothing to look up.
         if records.is_empty() {
             return true;
         }
         let Some(record) = records.get_mut(&network(peer)) else { return true };
+        let Some(penalty) = record.penalty(&self.settings) else { return true };
+        if record.is_forgiven(now) || is_known() {
+            return true;
+        }
         if record.until.is_some_and(|at| now < at) {
             return false;
         }
-        record.until = record.penalty(&self.settings).and_then(|penalty| now.checked_add(penalty));
+        record.until = now.checked_add(penalty);
         true
+    }
+
+    /// A login from `peer` was judged and right: unless there was a failure just now, another one may be judged at once. Who guesses gains
+    /// nothing by sharing an address with such a client: a failure costs what it did.
+    pub(crate) fn succeeded(&self, peer: IpAddr, now: Instant) {
+        let mut records = self.records();
+        let Some(record) = records.get_mut(&network(peer)) else { return };
+        let penalty = record.penalty(&self.settings).unwrap_or_default();
+        if record.failed.is_none_or(|failed| now.saturating_duration_since(failed) >= penalty) {
+            record.until = None;
+        }
     }
 
     /// A login from `peer` was judged and failed: it counts, unless it repeats an earlier one.
     pub(crate) fn failed(&self, peer: IpAddr, fingerprint: Fingerprint, now: Instant) {
         let mut records = self.records();
         let record = record(&mut records, peer, now);
+        record.failed = Some(now);
         if record.wrong.contains(&fingerprint) {
             return;
         }
@@ -140,6 +159,10 @@ impl Throttle {
 }
 
 impl Record {
+    fn is_forgiven(&self, now: Instant) -> bool {
+        self.failed.is_some_and(|failed| now.saturating_duration_since(failed) >= FORGIVEN)
+    }
+
     /// For how long nothing more is judged.
     fn penalty(&self, settings: &FailedLogins) -> Option<Duration> {
         let doublings = self.failures.checked_sub(settings.free)?.checked_sub(1)?;
@@ -152,16 +175,17 @@ impl Record {
 fn record(records: &mut HashMap<IpAddr, Record>, peer: IpAddr, now: Instant) -> &mut Record {
     let peer = network(peer);
     if records.len() >= MOST && !records.contains_key(&peer) {
-        let oldest = records.iter().min_by_key(|(_, record)| record.last).map(|(peer, _)| *peer);
+        let oldest = records.iter().min_by_key(|(_, record)| record.refused).map(|(peer, _)| *peer);
         if let Some(oldest) = oldest {
             records.remove(&oldest);
         }
     }
     let record = records.entry(peer).or_default();
-    if record.last.is_some_and(|last| now.saturating_duration_since(last) >= FORGOTTEN) {
+    // What is refused unjudged is no failure: who only tries again would else never be forgiven.
+    if record.is_forgiven(now) {
         *record = Record { untold: record.untold, told: record.told, ..Record::default() };
     }
-    record.last = Some(now);
+    record.refused = Some(now);
     record
 }
 
@@ -207,6 +231,11 @@ mod tests {
     const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
     const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
 
+    /// From a connection that has not proved itself.
+    fn allows(throttle: &Throttle, peer: IpAddr, now: Instant) -> bool {
+        throttle.allows(peer, now, || false)
+    }
+
     fn wrong(number: u32) -> Fingerprint {
         Fingerprints::new([0; 32]).of("token", &number.to_string())
     }
@@ -217,20 +246,20 @@ mod tests {
         let mut now = Instant::now();
         for number in 0..FREE {
             throttle.failed(PEER, wrong(number), now);
-            assert!(throttle.allows(PEER, now));
+            assert!(allows(&throttle, PEER, now));
         }
         for (number, seconds) in (FREE..).zip([1, 2, 4, 8, 16, 32, 60, 60, 60]) {
             throttle.failed(PEER, wrong(number), now);
-            assert!(!throttle.allows(PEER, now + Duration::from_secs(seconds) - Duration::from_millis(1)));
-            assert!(throttle.allows(OTHER, now));
+            assert!(!allows(&throttle, PEER, now + Duration::from_secs(seconds) - Duration::from_millis(1)));
+            assert!(allows(&throttle, OTHER, now));
             now += Duration::from_secs(seconds);
-            assert!(throttle.allows(PEER, now));
+            assert!(allows(&throttle, PEER, now));
         }
         // The ceiling holds however long it goes on.
         for number in 100..300 {
             throttle.failed(PEER, wrong(number), now);
         }
-        assert!(throttle.allows(PEER, now + CEILING));
+        assert!(allows(&throttle, PEER, now + CEILING));
     }
 
     #[test]
@@ -238,16 +267,16 @@ mod tests {
         let settings = FailedLogins { free: 1, longest_pause: Duration::from_secs(2), ..FailedLogins::default() };
         let (throttle, now) = (Throttle::new(settings), Instant::now());
         throttle.failed(PEER, wrong(0), now);
-        assert!(throttle.allows(PEER, now));
+        assert!(allows(&throttle, PEER, now));
         for number in 1..9 {
             throttle.failed(PEER, wrong(number), now);
         }
-        assert!(!throttle.allows(PEER, now) && throttle.allows(PEER, now + Duration::from_secs(2)));
+        assert!(!allows(&throttle, PEER, now) && allows(&throttle, PEER, now + Duration::from_secs(2)));
         let never = Throttle::new(FailedLogins { longest_pause: Duration::ZERO, ..FailedLogins::default() });
         for number in 0..99 {
             never.failed(PEER, wrong(number), now);
         }
-        assert!((0..9).all(|_| never.allows(PEER, now)));
+        assert!((0..9).all(|_| allows(&never, PEER, now)));
     }
 
     #[test]
@@ -268,9 +297,9 @@ mod tests {
             throttle.failed(PEER, wrong(number), now);
         }
         let later = now + Duration::from_secs(1);
-        assert!(throttle.allows(PEER, later));
-        assert!(!throttle.allows(PEER, later));
-        assert!(throttle.allows(PEER, later + Duration::from_secs(1)));
+        assert!(allows(&throttle, PEER, later));
+        assert!(!allows(&throttle, PEER, later));
+        assert!(allows(&throttle, PEER, later + Duration::from_secs(1)));
     }
 
     #[test]
@@ -279,7 +308,7 @@ mod tests {
         for _ in 0..1000 {
             throttle.failed(PEER, wrong(1), now);
         }
-        assert!(throttle.allows(PEER, now));
+        assert!(allows(&throttle, PEER, now));
     }
 
     #[test]
@@ -288,9 +317,50 @@ mod tests {
         for number in 0..100 {
             throttle.failed(PEER, wrong(number), now);
         }
-        let later = now + FORGOTTEN;
+        let later = now + FORGIVEN;
         throttle.failed(PEER, wrong(1000), later);
-        assert!(throttle.allows(PEER, later));
+        assert!(allows(&throttle, PEER, later));
+    }
+
+    #[test]
+    fn who_only_tries_again_unjudged_is_forgiven_too() {
+        let (throttle, now) = (Throttle::default(), Instant::now());
+        for number in 0..100 {
+            throttle.failed(PEER, wrong(number), now);
+        }
+        for second in 0..FORGIVEN.as_secs() {
+            throttle.report(PEER, now + Duration::from_secs(second));
+        }
+        assert!((0..9).all(|_| allows(&throttle, PEER, now + FORGIVEN)));
+    }
+
+    #[test]
+    fn who_is_right_when_the_guesses_have_ended_keeps_nobody_waiting() {
+        let (throttle, now) = (Throttle::default(), Instant::now());
+        for number in 0..100 {
+            throttle.failed(PEER, wrong(number), now);
+        }
+        let later = now + CEILING;
+        for _ in 0..20 {
+            assert!(allows(&throttle, PEER, later));
+            throttle.succeeded(PEER, later);
+        }
+        // A guess costs what it did, whoever else is right meanwhile.
+        assert!(allows(&throttle, PEER, later));
+        throttle.failed(PEER, wrong(100), later);
+        throttle.succeeded(PEER, later);
+        assert!(!allows(&throttle, PEER, later + CEILING - Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn who_has_proved_itself_is_judged_and_takes_nobodys_turn() {
+        let (throttle, now) = (Throttle::default(), Instant::now());
+        for number in 0..100 {
+            throttle.failed(PEER, wrong(number), now);
+        }
+        assert!(throttle.allows(PEER, now, || true) && !allows(&throttle, PEER, now));
+        let later = now + CEILING;
+        assert!(throttle.allows(PEER, later, || true) && allows(&throttle, PEER, later));
     }
 
     #[test]
@@ -310,8 +380,8 @@ mod tests {
         for number in 0..100_u32 {
             throttle.failed(format!("2001:db8::{number:x}").parse().unwrap(), wrong(number), now);
         }
-        assert!(!throttle.allows("2001:db8::ffff".parse().unwrap(), now));
-        assert!(throttle.allows("2001:db8:0:1::1".parse().unwrap(), now));
+        assert!(!allows(&throttle, "2001:db8::ffff".parse().unwrap(), now));
+        assert!(allows(&throttle, "2001:db8:0:1::1".parse().unwrap(), now));
     }
 
     #[test]
