@@ -8,6 +8,7 @@ use cryptoki::error::RvError;
 use cryptoki::mechanism::{Mechanism, MechanismType};
 
 use crate::bench::{Bench, PIN, admit, eddsa, make, on_faulty, on_faulty_with_all, on_spy, sha256};
+use crate::support::hsm::skipped;
 
 const P256: KeyKind = KeyKind::Ec(Curve::P256);
 
@@ -159,6 +160,22 @@ fn touches_no_data_objects() {
         let token = admit(&tokens, "one", PIN).unwrap();
         works(&token);
         assert_eq!(token.learnt().data_objects, None);
+    });
+}
+
+#[test]
+fn a_data_object_whose_session_is_lost_is_not_made_a_second_time() {
+    on_faulty_with_all("quirks::a_data_object_whose_session_is_lost_is_not_made_a_second_time", |bench| {
+        let tokens = bench.tokens();
+        let token = admit(&tokens, "one", PIN).unwrap();
+        if skipped(token.create_data_object("first", true, b"1").is_err(), "the token takes no data objects") {
+            return;
+        }
+        bench.play(
+            "[[fault]]\nfunctions = \"C_CreateObject\"\nnext = 1\nafter = true\nrv = \"CKR_SESSION_HANDLE_INVALID\"\n",
+        );
+        token.create_data_object("second", true, b"2").unwrap_err();
+        assert_eq!(token.data_objects("second").unwrap(), [b"2"]);
     });
 }
 
