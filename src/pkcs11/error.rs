@@ -97,6 +97,16 @@ impl Error {
         self.fault() == Fault::Handle
     }
 
+    /// Whether there is no such session any more: its handle may name another one by now, which is not to be closed for it.
+    pub(super) fn is_lost_session(&self) -> bool {
+        matches!(self.rv(), Some(RvError::SessionHandleInvalid | RvError::SessionClosed))
+    }
+
+    /// Whether the session is there, but in the middle of something.
+    pub(super) fn is_busy_session(&self) -> bool {
+        self.fault() == Fault::Session && !self.is_lost_session()
+    }
+
     /// Whether the session, the login or the token is lost, so that nothing else on this session can succeed.
     pub(super) fn is_loss(&self) -> bool {
         match self.fault() {

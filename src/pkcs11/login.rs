@@ -125,7 +125,7 @@ impl Token {
             let verdict = work(&seat.session);
             match &verdict {
                 Err(Refusal::Unjudged(error)) if error.fault() == Fault::Session => {
-                    seat.forget();
+                    seat.end(error);
                     // A PIN that was not judged does no harm when it is tried again.
                     if trouble.goes_on(self.wait) {
                         log::debug!("token {}: {error}: tried again on another session", self.info().name());

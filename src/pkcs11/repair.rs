@@ -92,7 +92,8 @@ impl Token {
             }
         }
         let late = watch::answered();
-        let is_lost = seat.claim.is_lost() || result.as_ref().is_err_and(|error| error.fault() == Fault::Session);
+        let is_lost = seat.claim.is_lost() || result.as_ref().is_err_and(Error::is_lost_session);
+        seat.is_busy |= result.as_ref().is_err_and(Error::is_busy_session);
         seen.disturbed = self.may_be_stale(seat, dealt);
         match &result {
             _ if is_lost => drop(lent.loan.lose().map(Seat::forget)),
@@ -231,16 +232,22 @@ impl Token {
         match ready() {
             Ok(()) => Ok((seat, !was_kept || logged_out)),
             Err(error) => {
-                if error.fault() == Fault::Session {
-                    seat.forget();
-                }
+                seat.end(&error);
                 Err(error)
             }
         }
     }
 
-    /// The session that kept the login, and whether it says that it does; `None` if it is lost.
+    /// The session that kept the login, and whether it says that it does; `None` if it is lost, or of no more use.
     fn still_open(&self, anchor: Seat) -> Option<(Seat, bool)> {
+        if anchor.is_busy && !anchor.claim.is_lost() {
+            // Where it serves, as there is no other. Closing it ends what it is in the middle of, and the login with that.
+            log::debug!(
+                "token {}: the session that kept the login is in the middle of something: closed",
+                self.info().name()
+            );
+            return None;
+        }
         let state = match tells_login(&anchor.session) {
             // Its handle means another session by now.
             Ok(_) if anchor.claim.is_lost() => {
@@ -252,9 +259,7 @@ impl Token {
             Ok(logged_in) => Some((anchor, logged_in)),
             Err(error) => {
                 log::debug!("token {}: {error}: the session that kept the login is lost", self.info().name());
-                if error.fault() == Fault::Session {
-                    anchor.forget();
-                }
+                anchor.end(&error);
                 None
             }
         }

@@ -111,6 +111,8 @@ pub(super) struct Seat {
     pub(super) handles: Handles,
     /// How many repairs of the token it has seen: one that missed the last may be lost.
     pub(super) repairs: u64,
+    /// Whether it turned out to be in the middle of something.
+    pub(super) is_busy: bool,
     /// Dropped after the session is closed: fields are dropped in this order.
     pub(super) claim: Claim<Session>,
 }
@@ -121,7 +123,14 @@ impl Seat {
         std::mem::forget(self.session);
     }
 
-    /// The same where all sessions are lost.
+    /// Closes a session in which a call failed with `error`, unless that says that it is lost.
+    pub(super) fn end(self, error: &Error) {
+        if error.is_lost_session() {
+            self.forget();
+        }
+    }
+
+    /// As [`Self::forget`], where all sessions are lost.
     fn abandon(self) {
         std::mem::forget(self.session);
         self.claim.abandon();
@@ -368,7 +377,7 @@ impl Token {
                 other => other?,
             };
             if let Some((session, claim)) = self.library.issued.claim(session.handle(), session) {
-                return Ok(Seat { session, handles: Handles::new(&self.forgotten), repairs, claim });
+                return Ok(Seat { session, handles: Handles::new(&self.forgotten), repairs, is_busy: false, claim });
             }
             log::debug!("token {}: a session handle is issued again: whoever holds it has lost his", self.info.name());
         }

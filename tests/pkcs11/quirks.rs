@@ -212,17 +212,23 @@ fn changes_of_objects_come_one_at_a_time_while_others_sign() {
 fn a_session_whose_operation_failed_is_not_used_again() {
     on_faulty_with_all("quirks::a_session_whose_operation_failed_is_not_used_again", |bench| {
         let stays = "[operations]\nstay-active-after-error = true\n";
-        bench.play(stays);
-        let tokens = bench.tokens_with(2);
-        let token = admit(&tokens, "one", PIN).unwrap();
-        let pair = make(&token, KeyKind::Rsa { bits: 2048 }).unwrap();
-        let sign = || token.sign(&pair.private, &Mechanism::Sha256RsaPkcs, b"data");
-        sign().unwrap();
-        for _ in 0..3 {
-            bench.play(&format!("{stays}[[fault]]\nfunctions = \"C_Sign\"\nrv = \"CKR_DATA_INVALID\"\n"));
-            assert_eq!(sign().unwrap_err().rv(), Some(RvError::DataInvalid));
+        // With one session, which keeps the login too, and with more.
+        for sessions in [1_u32, 2] {
             bench.play(stays);
+            let tokens = bench.tokens_with(sessions);
+            let token = admit(&tokens, "one", PIN).unwrap();
+            let pair = make(&token, KeyKind::Rsa { bits: 2048 }).unwrap();
+            let sign = || token.sign(&pair.private, &Mechanism::Sha256RsaPkcs, b"data");
             sign().unwrap();
+            for _ in 0..5 {
+                bench.play(&format!("{stays}[[fault]]\nfunctions = \"C_Sign\"\nrv = \"CKR_DATA_INVALID\"\n"));
+                assert_eq!(sign().unwrap_err().rv(), Some(RvError::DataInvalid));
+                bench.play(stays);
+                sign().unwrap();
+            }
+            // What is in the middle of something is closed, not left behind.
+            let open = bench.count("sessions");
+            assert!(open <= usize::try_from(sessions).unwrap(), "{open} sessions");
         }
     });
 }
