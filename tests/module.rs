@@ -333,6 +333,24 @@ fn without_a_service_manager_that_watches_the_bridge_ends_when_the_module_answer
     assert_eq!(lines(&log, &["ERROR", "the PKCS#11 module answers no call any more", "hint: "]), 1, "{log}");
 }
 
+/// While the token is away requests ask the module nothing, so that only who looks for it can find out.
+#[test]
+fn a_module_that_hangs_while_its_token_is_away_is_found_out_too() {
+    let (token, faulty) = (Token::create(), Faulty::new());
+    let bridge = impatient(&faulty, &token);
+    let mut client = Client::connect(&bridge, &token);
+    let pair = client.create_key_pair(&KeySpec::any(&token));
+    let away = "[token]\naway = true\naway-shows = \"error\"\naway-still-works = []\n";
+    faulty.play(away);
+    let sign = sign_item(&pair.private, token.sign_parameters(), b"data");
+    client.call(sign).is_refused(reason::GENERAL_FAILURE);
+    faulty.play(&format!("{away}[[fault]]\nfunctions = \"C_*\"\nhang = true\n"));
+    let (status, log) = bridge.wait();
+    assert_eq!(status.code(), Some(1), "{status}");
+    assert_eq!(lines(&log, &["WARN", "token 'signer 5117' is away"]), 1, "{log}");
+    assert_eq!(lines(&log, &["ERROR", "the PKCS#11 module answers no call any more", "hint: "]), 1, "{log}");
+}
+
 #[test]
 fn a_token_that_needs_no_login_serves_who_proves_itself_to_the_bridge_and_nobody_by_pin() {
     let (token, faulty, directory) = (Token::create(), Faulty::new(), Scratch::new("passwords"));

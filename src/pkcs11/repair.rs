@@ -413,7 +413,10 @@ fn look_for(token: &Weak<Token>) {
             return;
         }
         let name = token.info().name();
+        // Requests for a token that is away ask the module nothing: that this call hangs would be seen by nobody else.
+        let stay = watch::stay();
         let back = token.is_back();
+        drop(stay);
         if back.as_ref().err().is_none_or(Error::is_failed_call) {
             watch::answered();
         }
