@@ -66,20 +66,22 @@ fn query(trio: &mut Trio, asks: &Asks, connections: usize, report: &mut Report) 
 }
 
 fn judge(kind: Kind, measured: &Measured, report: &mut Report) {
+    let bare = measured.bare.as_ref().map_or(f64::NAN, |bare| of_direct_percent(measured, bare));
+    let mut of_direct = |what: &str, limit: f64| {
+        report.at_least(what, "%", share(measured), limit).within_reach_of("bare", bare);
+    };
     match (kind, measured.connections) {
         (Kind::P256, 1) => {
             report.at_most("P-256 Sign, one connection, p50 beyond echo + direct", "µs", beyond(measured), 8.0);
         }
         (Kind::P256, 8) => {
-            report.at_least("P-256 Sign, eight connections, of direct", "%", share(measured), 65.0);
+            of_direct("P-256 Sign, eight connections, of direct", 65.0);
             let all = measured.bridge.together();
             let ratio = all.percentile(99.0) / all.percentile(50.0);
             report.at_most("P-256 Sign, eight connections, p99 / p50", "", ratio, 4.0);
         }
-        (Kind::Rsa2048, 1) => report.at_least("RSA-2048 Sign, one connection, of direct", "%", share(measured), 93.0),
-        (Kind::Rsa2048, 8) => {
-            report.at_least("RSA-2048 Sign, eight connections, of direct", "%", share(measured), 93.0)
-        }
+        (Kind::Rsa2048, 1) => of_direct("RSA-2048 Sign, one connection, of direct", 93.0),
+        (Kind::Rsa2048, 8) => of_direct("RSA-2048 Sign, eight connections, of direct", 93.0),
         _ => {}
     }
 }

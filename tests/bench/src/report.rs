@@ -10,6 +10,8 @@ pub struct Target {
     limit: f64,
     unit: &'static str,
     at_most: bool,
+    /// What something without the bridge reaches in the same run, and what that is: no bridge does better but by chance.
+    reach: Option<(&'static str, f64)>,
 }
 
 /// One line of the table.
@@ -40,11 +42,19 @@ impl Report {
     }
 
     pub fn at_most(&mut self, what: &str, unit: &'static str, measured: f64, limit: f64) {
-        self.targets.push(Target { what: what.to_owned(), measured, limit, unit, at_most: true });
+        self.targets.push(Target { what: what.to_owned(), measured, limit, unit, at_most: true, reach: None });
     }
 
-    pub fn at_least(&mut self, what: &str, unit: &'static str, measured: f64, limit: f64) {
-        self.targets.push(Target { what: what.to_owned(), measured, limit, unit, at_most: false });
+    pub fn at_least(&mut self, what: &str, unit: &'static str, measured: f64, limit: f64) -> &mut Self {
+        self.targets.push(Target { what: what.to_owned(), measured, limit, unit, at_most: false, reach: None });
+        self
+    }
+
+    /// What `who` reaches of the last target.
+    pub fn within_reach_of(&mut self, who: &'static str, reaches: f64) {
+        if let Some(target) = self.targets.last_mut() {
+            target.reach = Some((who, reaches));
+        }
     }
 
     /// The targets, met and missed.
@@ -54,7 +64,7 @@ impl Report {
         }
         println!("\n{:52} {:>12} {:>14}", "target", "measured", "limit");
         for target in &self.targets {
-            let Target { what, measured, limit, unit, at_most } = target;
+            let Target { what, measured, limit, unit, at_most, .. } = target;
             let sign = if *at_most { "<=" } else { ">=" };
             println!("{what:52} {:>12} {sign} {:>11} {unit:5} {}", number(*measured), number(*limit), target.verdict());
         }
@@ -77,7 +87,8 @@ impl Target {
         if self.is_met() {
             return "met".to_owned();
         }
-        format!("missed by {:.1} %", (self.measured / self.limit - 1.0).abs() * 100.0)
+        let missed = format!("missed by {:.1} %", (self.measured / self.limit - 1.0).abs() * 100.0);
+        self.reach.map_or(missed.clone(), |(who, reaches)| format!("{missed}; {who} reaches {}", number(reaches)))
     }
 }
 
@@ -112,9 +123,10 @@ fn row_json(row: &Row) -> String {
 }
 
 fn target_json(target: &Target) -> String {
-    let Target { what, measured, limit, unit, at_most } = target;
+    let Target { what, measured, limit, unit, at_most, reach } = target;
+    let reach = reach.map_or(String::new(), |(who, reaches)| format!(", {who:?}: {}", number_json(reaches)));
     format!(
-        "{{\"what\": {what:?}, \"unit\": {unit:?}, \"measured\": {}, \"{}\": {}, \"met\": {}}}",
+        "{{\"what\": {what:?}, \"unit\": {unit:?}, \"measured\": {}, \"{}\": {}, \"met\": {}{reach}}}",
         number_json(*measured),
         if *at_most { "at most" } else { "at least" },
         number_json(*limit),
@@ -138,6 +150,8 @@ mod tests {
         report.at_least("b", "/s", 11.0, 10.0);
         assert_eq!(report.targets[0].verdict(), "missed by 10.0 %");
         assert_eq!(report.targets[1].verdict(), "met");
+        report.at_least("c", "%", 9.0, 10.0).within_reach_of("bare", 9.5);
+        assert_eq!(report.targets[2].verdict(), "missed by 10.0 %; bare reaches 9.50");
     }
 
     #[test]
