@@ -98,7 +98,8 @@ enum AfterError {
 
 fn after(error: &io::Error) -> AfterError {
     match error.raw_os_error() {
-        // Linux hands a new connection's own network errors to accept(2).
+        // Linux hands a new connection's own network errors to accept(2), EOPNOTSUPP among them: that the listener is a stream
+        // was looked at when it was taken over.
         Some(
             libc::ECONNABORTED
             | libc::EINTR
@@ -107,12 +108,24 @@ fn after(error: &io::Error) -> AfterError {
             | libc::ENOPROTOOPT
             | libc::ENETDOWN
             | libc::ENETUNREACH
+            | libc::ENONET
             | libc::EHOSTDOWN
             | libc::EHOSTUNREACH
+            | libc::EOPNOTSUPP
             | libc::ETIMEDOUT,
         ) => AfterError::Continue,
-        // EAGAIN: someone else with this socket made it non-blocking.
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS | libc::EAGAIN) => AfterError::Wait,
+        // EAGAIN: someone else with this socket made it non-blocking. What some kernels answer beside that, accept(2) says without
+        // a reason; should it last, it is not to keep a processor busy.
+        Some(
+            libc::EMFILE
+            | libc::ENFILE
+            | libc::ENOMEM
+            | libc::ENOBUFS
+            | libc::ENOSR
+            | libc::EAGAIN
+            | libc::EPROTONOSUPPORT
+            | libc::ESOCKTNOSUPPORT,
+        ) => AfterError::Wait,
         _ => AfterError::Stop,
     }
 }
@@ -139,15 +152,27 @@ mod tests {
 
     #[test]
     fn sorts_errors_by_whose_they_are() {
-        let sort = |code| after(&io::Error::from_raw_os_error(code));
-        assert_eq!(sort(libc::ECONNABORTED), AfterError::Continue);
-        assert_eq!(sort(libc::EINTR), AfterError::Continue);
-        for code in [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS] {
-            assert_eq!(sort(code), AfterError::Wait);
+        // The errors of accept(2): those of a connection and of TCP/IP, those of a lack, those that some kernels return, and
+        // those that say that this is no listener.
+        let connection = [libc::ECONNABORTED, libc::EINTR, libc::EPERM, libc::EPROTO, libc::ENOPROTOOPT];
+        let network = [libc::ENETDOWN, libc::ENETUNREACH, libc::ENONET, libc::EHOSTDOWN, libc::EHOSTUNREACH];
+        let lack = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS, libc::EAGAIN, libc::EWOULDBLOCK];
+        let some_kernels = [libc::ENOSR, libc::ESOCKTNOSUPPORT, libc::EPROTONOSUPPORT];
+        let no_listener = [libc::EBADF, libc::EFAULT, libc::EINVAL, libc::ENOTSOCK];
+        for (codes, wanted) in [
+            (&connection[..], AfterError::Continue),
+            (&network, AfterError::Continue),
+            (&[libc::EOPNOTSUPP, libc::ETIMEDOUT], AfterError::Continue),
+            (&lack, AfterError::Wait),
+            (&some_kernels, AfterError::Wait),
+            (&no_listener, AfterError::Stop),
+        ] {
+            for &code in codes {
+                let error = io::Error::from_raw_os_error(code);
+                assert_eq!(after(&error), wanted, "{error}");
+            }
         }
-        for code in [libc::EBADF, libc::EINVAL, libc::ENOTSOCK] {
-            assert_eq!(sort(code), AfterError::Stop);
-        }
+        assert_eq!(after(&io::Error::other("no number of the system's")), AfterError::Stop);
     }
 
     #[test]
