@@ -99,7 +99,7 @@ impl Settings {
     /// Default of [`Self::max_sessions`].
     pub const DEFAULT_MAX_SESSIONS: u32 = 64;
 
-    /// Default of [`Self::session_timeout`].
+    /// Default of [`Self::session_timeout`]: with that of [`Self::call_timeout`] the 30 s that the first client waits for an answer.
     pub const DEFAULT_SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 
     /// Default of [`Self::call_timeout`]: below the 30 s that the first client waits for an answer.

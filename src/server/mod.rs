@@ -78,15 +78,15 @@ impl Settings {
     pub const DEFAULT_MAX_UNAUTHENTICATED_REQUEST_SIZE: usize = 64 * 1024;
     /// 10 s: two round trips, on any network.
     pub const DEFAULT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-    /// 30 s.
+    /// 30 s: what the largest request takes on a line of 300 kbit/s. The usual client gives up after 3 s itself.
     pub const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-    /// 30 s.
+    /// 30 s: what the largest response takes on the same line, and as long as clients wait for any.
     pub const DEFAULT_WRITE_TIMEOUT: Duration = Duration::from_secs(30);
     /// 10 minutes: clients keep connections in pools for a minute and more, and notice only after two errors that one is dead.
     pub const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(600);
     /// 30 s: clients connect when they have a request to send.
     pub const DEFAULT_UNAUTHENTICATED_TIMEOUT: Duration = Duration::from_secs(30);
-    /// 10 s: well below the 90 s after which service managers kill.
+    /// 10 s: a signature takes less than one, and service managers kill after 90, which leaves no time to log out of the tokens.
     pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 }
 
