@@ -17,9 +17,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use cascade_hsm_bridge::bridge;
 use cascade_hsm_bridge::bridge::{Bridge, OPERATIONS, Offered};
-use cascade_hsm_bridge::kmip::{Request, Version};
+use cascade_hsm_bridge::kmip::{Limits, Request, Version};
 use cascade_hsm_bridge::ttlv::frame_len;
 use mutate::{Numbers, mutate};
 
@@ -53,9 +52,7 @@ fn succeeds(bridge: &Bridge, request: &[u8]) -> bool {
 fn well_seeded(bridge: &Bridge, seeds: &[Vec<u8>]) -> usize {
     let good: Vec<_> = seeds.iter().filter(|seed| succeeds(bridge, seed)).collect();
     let answered = |seed: &[u8], offered: &Offered, version| {
-        let request = Request::decode(seed, bridge::Settings::DEFAULT_MAX_BATCH_ITEMS)
-            .map_err(|rejected| rejected.failure)
-            .unwrap();
+        let request = Request::decode(seed, Limits::default()).map_err(|rejected| rejected.failure).unwrap();
         request.header.version == version && request.items().any(|item| item.operation == Some(offered.operation))
     };
     for offered in OPERATIONS {
@@ -96,7 +93,7 @@ fn every_mutated_request_gets_one_well_formed_response() {
             }
         }));
         assert!(outcome.is_ok(), "case {case}: request {request:02x?} response {response:02x?}");
-        decoded += u32::from(Request::decode(&request, bridge::Settings::DEFAULT_MAX_BATCH_ITEMS).is_ok());
+        decoded += u32::from(Request::decode(&request, Limits::default()).is_ok());
     }
     // Far enough in, too: most of the program is behind the decoding of the header.
     assert!(decoded > CASES / 4, "only {decoded} of {CASES} cases get past the header");

@@ -23,6 +23,7 @@ mod service;
 mod signing;
 mod trial;
 
+pub use crate::kmip::Limits;
 pub use crate::pkcs11::{Overdue, Rescue, STACK_SIZE, on_overdue};
 // For the fuzzer: what reads and writes bytes that others make and read.
 #[doc(hidden)]

@@ -16,7 +16,7 @@ use super::op;
 use super::progress::Progress;
 use super::public_keys::PublicKeys;
 use crate::kmip::{
-    Continuation, Failure, Rejected, Request, RequestHeader, Response, ResultReason, Version, stated_version,
+    Continuation, Failure, Limits, Rejected, Request, RequestHeader, Response, ResultReason, Version, stated_version,
 };
 use crate::pkcs11::Tokens;
 use crate::ttlv::{Dump, FrameError};
@@ -95,8 +95,8 @@ pub enum After {
 /// What the operator decides about the translation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Items in a request message.
-    pub max_batch_items: usize,
+    /// How much a request message may be.
+    pub limits: Limits,
     /// What a login that fails costs.
     pub failed_logins: FailedLogins,
     /// Bytes of a response message, also where the client would take more.
@@ -106,9 +106,6 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// 1000: what fits into a request of the default size when each item signs a digest, several times what clients send. Items
-    /// cost more than their bytes: the shortest has a call to the module and an answer ten times its size.
-    pub const DEFAULT_MAX_BATCH_ITEMS: usize = 1000;
     /// 1 MiB, as for requests: a response stands in memory as a whole, once for each connection.
     pub const DEFAULT_MAX_RESPONSE_SIZE: usize = 1024 * 1024;
 }
@@ -116,7 +113,7 @@ impl Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            max_batch_items: Self::DEFAULT_MAX_BATCH_ITEMS,
+            limits: Limits::default(),
             failed_logins: FailedLogins::default(),
             max_response_size: Self::DEFAULT_MAX_RESPONSE_SIZE,
             public_keys: None,
@@ -216,7 +213,7 @@ impl Service for Bridge {
     fn answer(&self, peer: &Peer, request: &[u8], response: &mut Vec<u8>) -> After {
         trace!("{}: request {}", peer.address, Dump(request));
         let start = response.len();
-        let after = match Request::decode(request, self.settings.max_batch_items) {
+        let after = match Request::decode(request, self.settings.limits) {
             Ok(decoded) => self.carry_out(peer, &decoded, response),
             Err(rejected) => {
                 debug!("{}: message refused: {}", peer.address, rejected.failure);
@@ -230,7 +227,7 @@ impl Service for Bridge {
 
     fn give_up(&self, peer: &Peer, request: &[u8], response: &mut Vec<u8>) {
         let start = response.len();
-        match Request::decode(request, self.settings.max_batch_items) {
+        match Request::decode(request, self.settings.limits) {
             Ok(decoded) => self.tell_what_is_known(peer, &decoded, response),
             Err(rejected) => refuse_message(version_for(request), rejected, response),
         }

@@ -117,6 +117,8 @@ pub const MAX_UNAUTHENTICATED_REQUEST_SIZE: Number =
 /// The largest response.
 pub const MAX_RESPONSE_SIZE: Number =
     Number { unit: Unit::Bytes, ..plain("server.max-response-size", 1_048_576, 8192, 16_777_216) };
+/// How deep the structures of a request may nest.
+pub const MAX_NESTING_DEPTH: Number = plain("server.max-nesting-depth", 16, 9, 64);
 /// The time for a TLS handshake.
 pub const HANDSHAKE_TIMEOUT: Number = seconds("server.handshake-timeout", 10, 1, 3600);
 /// The time from the first byte of a request to its last.
@@ -271,6 +273,7 @@ pub fn all() -> Vec<Key> {
         MAX_REQUEST_SIZE.key(),
         MAX_UNAUTHENTICATED_REQUEST_SIZE.key(),
         MAX_RESPONSE_SIZE.key(),
+        MAX_NESTING_DEPTH.key(),
         HANDSHAKE_TIMEOUT.key(),
         REQUEST_TIMEOUT.key(),
         WRITE_TIMEOUT.key(),
@@ -381,6 +384,7 @@ mod tests {
             MAX_REQUEST_SIZE,
             MAX_UNAUTHENTICATED_REQUEST_SIZE,
             MAX_RESPONSE_SIZE,
+            MAX_NESTING_DEPTH,
             HANDSHAKE_TIMEOUT,
             REQUEST_TIMEOUT,
             WRITE_TIMEOUT,

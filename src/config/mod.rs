@@ -184,7 +184,10 @@ pub fn judge(path: &Path, text: &str, overrides: &Overrides, state_directory: Op
     let config = Config {
         access: clients::read(w, tokens.logins, clients.is_some()),
         bridge: bridge::Settings {
-            max_batch_items: w.size(&keys::MAX_BATCH_ITEMS),
+            limits: bridge::Limits {
+                batch_items: w.size(&keys::MAX_BATCH_ITEMS),
+                depth: u8::try_from(w.number(&keys::MAX_NESTING_DEPTH)).unwrap_or(bridge::Limits::DEFAULT_DEPTH),
+            },
             failed_logins: FailedLogins {
                 free: w.number(&keys::MAX_FAILED_LOGINS),
                 longest_pause: w.seconds(&keys::FAILED_LOGIN_PAUSE),

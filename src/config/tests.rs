@@ -33,7 +33,8 @@ fn means_the_defaults_where_nothing_is_said() {
     assert_eq!((config.server.max_connections_per_peer, config.server.max_unauthenticated), (256, 128));
     assert_eq!(config.server.max_unauthenticated_request_size, 1 << 16);
     assert_eq!(config.server.unauthenticated_timeout, Duration::from_secs(30));
-    assert_eq!((config.bridge.max_batch_items, config.bridge.max_response_size), (1000, 1 << 20));
+    assert_eq!((config.bridge.limits.batch_items, config.bridge.max_response_size), (1000, 1 << 20));
+    assert_eq!(config.bridge.limits.depth, 16);
     assert_eq!(config.bridge.failed_logins, FailedLogins::default());
     assert_eq!((config.pkcs11.max_pin_tries, config.pkcs11.max_changed_pin_tries), (10, 2));
     assert_eq!(config.server.handshake_timeout, Duration::from_secs(10));
@@ -169,6 +170,7 @@ fn refuses_numbers_out_of_range() {
         ("server.max-request-size", ["1023", "16777217"]),
         ("server.max-unauthenticated-request-size", ["1023", "16777217"]),
         ("server.max-response-size", ["8191", "16777217"]),
+        ("server.max-nesting-depth", ["8", "65"]),
         ("server.unauthenticated-timeout", ["0", "3601"]),
         ("kmip.max-batch-items", ["0", "100001"]),
         ("server.handshake-timeout", ["0", "3601"]),

@@ -25,6 +25,6 @@ pub use failure::{Failure, Outcome};
 pub use fields::{Count, Field, optional, read_fields, repeated, required, same_tag};
 pub use key_block::{KeyBlock, KeyMaterial};
 pub use parameters::CryptographicParameters;
-pub use request::{BatchItem, Continuation, Rejected, Request, RequestHeader, decode_version, stated_version};
+pub use request::{BatchItem, Continuation, Limits, Rejected, Request, RequestHeader, decode_version, stated_version};
 pub use response::Response;
 pub use version::Version;

@@ -79,6 +79,30 @@ pub struct BatchItem<'a> {
     pub payload: Outcome<Item<'a>>,
 }
 
+/// How much a message may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Items in it.
+    pub batch_items: usize,
+    /// Structures within structures, the message itself included; at most [`crate::ttlv::MAX_DEPTH`].
+    pub depth: u8,
+}
+
+impl Limits {
+    /// 1000: what fits into a request of the default size when each item signs a digest, several times what clients send. Items
+    /// cost more than their bytes: the shortest has a call to the module and an answer ten times its size.
+    pub const DEFAULT_BATCH_ITEMS: usize = 1000;
+    /// 16: KMIP's own messages reach nine (an attribute inside a wrapped key in a batch item), and a Vendor Extension may hold a
+    /// few more.
+    pub const DEFAULT_DEPTH: u8 = 16;
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { batch_items: Self::DEFAULT_BATCH_ITEMS, depth: Self::DEFAULT_DEPTH }
+    }
+}
+
 /// Why a message is refused as a whole, and the item at fault if there is one: its answer carries the item's Operation and
 /// Unique Batch Item ID; else there is no item to answer, only a failure (section 11.1).
 #[derive(Debug)]
@@ -99,19 +123,19 @@ impl<E: Into<Failure>> From<E> for Rejected<'_> {
 
 impl<'a> Request<'a> {
     /// Decodes the header and holds the message against the rules for messages, so that none of its items is carried out
-    /// when the message as a whole is refused. One of more than `max_batch_items` is refused before its items are looked at.
+    /// when the message as a whole is refused. One of more items than `limits` has is refused before they are looked at.
     ///
     /// # Errors
     /// What is wrong with the message as a whole.
-    pub fn decode(bytes: &'a [u8], max_batch_items: usize) -> Result<Self, Rejected<'a>> {
-        let message = Reader::message(bytes)?;
+    pub fn decode(bytes: &'a [u8], limits: Limits) -> Result<Self, Rejected<'a>> {
+        let message = Reader::message_within(bytes, limits.depth)?;
         let mut inside = message.open()?;
         let header = match inside.next_item()? {
             Some(item) if item.tag == tag::REQUEST_HEADER => RequestHeader::decode(&item)?,
             _ => return Err(Failure::invalid_message("message does not begin with a Request Header").into()),
         };
-        if header.batch_count > max_batch_items {
-            let message = format!("Batch Count is {}, the limit is {max_batch_items}", header.batch_count);
+        if header.batch_count > limits.batch_items {
+            let message = format!("Batch Count is {}, the limit is {}", header.batch_count, limits.batch_items);
             return Err(Failure::invalid_message(message).into());
         }
         let request = Self { header, message };

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::{MAX_DEPTH, Type};
+use super::Type;
 
 /// A fault in an encoding and the offset, in bytes from the start of the message, of the item that has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +38,8 @@ pub enum Fault {
     Utf8,
     /// A Text String with a NUL in it.
     Nul,
-    /// Structures nested deeper than [`MAX_DEPTH`].
-    TooDeep,
+    /// Structures nested deeper than this.
+    TooDeep(u8),
     /// So many bytes follow the item that should be the last.
     Trailing(usize),
     /// The item's type is the second, but its tag wants the first.
@@ -59,7 +59,7 @@ impl fmt::Display for Fault {
             Self::Boolean => write!(f, "Boolean is neither 0 nor 1"),
             Self::Utf8 => write!(f, "Text String is not UTF-8"),
             Self::Nul => write!(f, "Text String contains NUL"),
-            Self::TooDeep => write!(f, "structures are nested deeper than {MAX_DEPTH}"),
+            Self::TooDeep(deepest) => write!(f, "structures are nested deeper than {deepest}"),
             Self::Trailing(len) => write!(f, "{len} bytes follow the last item"),
             Self::WrongType(wanted, found) => write!(f, "{found} where {wanted} belongs"),
         }

@@ -3,11 +3,9 @@
 
 use super::{Error, Fault, HEADER_LEN, Type, padded};
 
-/// How deep structures may nest. KMIP's own messages reach nine (an attribute inside a wrapped key in a batch item); a
-/// Vendor Extension may hold a few more. The bound keeps a hostile message from using up a thread's stack.
-///
-/// It is a matter of the protocol, not of the site: no client sends more, and nobody needs less. So it is not configured.
-pub const MAX_DEPTH: u8 = 16;
+/// How deep structures may nest, whatever else is allowed: what judges and shows them goes in by recursion, and a hostile message is
+/// not to use up a thread's stack.
+pub const MAX_DEPTH: u8 = 64;
 
 /// The tag whose content belongs to a vendor: its items may have tags outside 42xxxx and 54xxxx.
 const VENDOR_EXTENSION: u32 = 0x42_009c;
@@ -18,6 +16,7 @@ pub struct Reader<'a> {
     rest: &'a [u8],
     offset: usize,
     depth: u8,
+    deepest: u8,
     any_tag: bool,
 }
 
@@ -32,13 +31,14 @@ pub struct Item<'a> {
     pub offset: usize,
     value: &'a [u8],
     depth: u8,
+    deepest: u8,
     any_tag: bool,
 }
 
 impl<'a> Reader<'a> {
-    /// Reads `bytes` as items from offset 0.
+    /// Reads `bytes` as items from offset 0, which nest no deeper than [`MAX_DEPTH`].
     pub fn new(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes, offset: 0, depth: 0, any_tag: false }
+        Self { rest: bytes, offset: 0, depth: 0, deepest: MAX_DEPTH, any_tag: false }
     }
 
     /// The one item that `message` consists of.
@@ -46,7 +46,15 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// A malformed item, none at all, or bytes after it.
     pub fn message(message: &'a [u8]) -> Result<Item<'a>, Error> {
-        let mut reader = Self::new(message);
+        Self::message_within(message, MAX_DEPTH)
+    }
+
+    /// The same, where structures may nest no deeper than `deepest`, itself included.
+    ///
+    /// # Errors
+    /// As [`Self::message`]. What is deeper is found when it is opened.
+    pub fn message_within(message: &'a [u8], deepest: u8) -> Result<Item<'a>, Error> {
+        let mut reader = Self { deepest: deepest.min(MAX_DEPTH), ..Self::new(message) };
         match reader.next_item()? {
             Some(item) => reader.end().map(|()| item),
             None => Err(reader.error(Fault::TruncatedHeader)),
@@ -82,7 +90,8 @@ impl<'a> Reader<'a> {
             return Err(self.error(Fault::Padding));
         }
         let any_tag = self.any_tag || tag == VENDOR_EXTENSION;
-        let item = Item { tag, ty, offset: self.offset, value, depth: self.depth, any_tag };
+        let Self { offset, depth, deepest, .. } = *self;
+        let item = Item { tag, ty, offset, value, depth, deepest, any_tag };
         item.judge_value()?;
         self.offset = self.offset.saturating_add(self.rest.len().saturating_sub(rest.len()));
         self.rest = rest;
@@ -111,18 +120,18 @@ impl<'a> Item<'a> {
     /// The items inside this structure.
     ///
     /// # Errors
-    /// It is no structure, or nested deeper than [`MAX_DEPTH`].
+    /// It is no structure, or nested deeper than was allowed.
     pub fn open(&self) -> Result<Reader<'a>, Error> {
         self.want(Type::Structure)?;
         let depth = self.depth.saturating_add(1);
-        if depth > MAX_DEPTH {
-            return Err(self.error(Fault::TooDeep));
+        if depth > self.deepest {
+            return Err(self.error(Fault::TooDeep(self.deepest)));
         }
         let offset = self.offset.saturating_add(HEADER_LEN);
-        Ok(Reader { rest: self.value, offset, depth, any_tag: self.any_tag })
+        Ok(Reader { rest: self.value, offset, depth, deepest: self.deepest, any_tag: self.any_tag })
     }
 
-    /// Judges everything inside, to the innermost item. The recursion ends at [`MAX_DEPTH`].
+    /// Judges everything inside, to the innermost item. The recursion ends where nesting has to.
     ///
     /// # Errors
     /// The first malformed item.
@@ -392,8 +401,11 @@ mod tests {
             bytes.extend_from_slice(&[0x42, 0, 0x78, 1]);
             bytes.extend_from_slice(&((deep - level - 1) * 8).to_be_bytes());
         }
-        let error = only(&bytes).unwrap().validate().unwrap_err();
-        assert_eq!(error, Error { offset: usize::from(MAX_DEPTH) * 8, fault: Fault::TooDeep });
+        for (asked, deepest) in [(1, 1), (16, 16), (MAX_DEPTH, MAX_DEPTH), (u8::MAX, MAX_DEPTH)] {
+            let error = Reader::message_within(&bytes, asked).unwrap().validate().unwrap_err();
+            assert_eq!(error, Error { offset: usize::from(deepest) * 8, fault: Fault::TooDeep(deepest) });
+        }
+        assert_eq!(fault(&bytes), Fault::TooDeep(MAX_DEPTH));
     }
 
     #[test]

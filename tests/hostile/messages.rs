@@ -6,7 +6,7 @@ use crate::stage::{PATIENCE, Stage};
 use crate::support::key::unique_identifier;
 use crate::support::message::Item;
 use crate::support::tags::{self, continuation, operation, reason};
-use crate::support::ttlv::{integer, structure};
+use crate::support::ttlv::{boolean, integer, structure, text};
 use crate::support::{Client, KeySpec, Response};
 
 #[test]
@@ -38,6 +38,32 @@ fn declared_lengths_nesting_and_tiny_items_cost_little() {
         }
         let grown = stage.bridge.resident().saturating_sub(memory);
         assert!(grown < 32 * 1024, "{grown} KiB more");
+    });
+}
+
+#[test]
+fn structures_nest_as_deep_as_the_configuration_says() {
+    let mut stage = Stage::set("max-nesting-depth = 64\n");
+    stage.withstands(|stage| {
+        let mut client = Client::connect(&stage.bridge, &stage.token);
+        // The message, its item, the extension and the vendor's part of that are four levels.
+        let mut nested = |depth: usize| {
+            let inner = (0..depth - 4).fold(vec![], |inner, _| vec![structure(tags::ATTRIBUTE, inner)]);
+            let extension = vec![
+                text(tags::VENDOR_IDENTIFICATION, "nobody"),
+                boolean(tags::CRITICALITY_INDICATOR, false),
+                structure(tags::VENDOR_EXTENSION, inner),
+            ];
+            let extension = Some(structure(tags::MESSAGE_EXTENSION, extension));
+            client.call(Item { extension, ..Item::new(operation::LOCATE, vec![]) })
+        };
+        for _ in 0..20 {
+            nested(64).payload();
+            let refused = nested(65);
+            refused.is_refused(reason::INVALID_MESSAGE);
+            let message = refused.message.unwrap();
+            assert!(message.contains("structures are nested deeper than 64 "), "{message}");
+        }
     });
 }
 

@@ -5,6 +5,9 @@ use super::super::CredentialType;
 use super::*;
 use crate::ttlv::Writer;
 
+/// Two items, and not too deep.
+const TWO: Limits = Limits { batch_items: 2, depth: Limits::DEFAULT_DEPTH };
+
 fn message(write: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
     let mut out = Vec::new();
     Writer::new(&mut out).structure(tag::REQUEST_MESSAGE, write);
@@ -33,7 +36,7 @@ fn item(w: &mut Writer<'_>, id: Option<&[u8]>) {
 }
 
 fn reason(bytes: &[u8]) -> ResultReason {
-    Request::decode(bytes, 2).err().map(|rejected| rejected.failure.reason).unwrap()
+    Request::decode(bytes, TWO).err().map(|rejected| rejected.failure.reason).unwrap()
 }
 
 #[test]
@@ -63,7 +66,7 @@ fn reads_a_header_with_everything_in_it() {
         });
         item(w, None);
     });
-    let request = Request::decode(&bytes, 2).map_err(|rejected| rejected.failure).unwrap();
+    let request = Request::decode(&bytes, TWO).map_err(|rejected| rejected.failure).unwrap();
     assert_eq!(request.header.version, Version::V1_4);
     assert_eq!(request.header.max_response_size, Some(2048));
     assert_eq!(request.header.client_correlation_value, Some("c1"));
@@ -73,13 +76,44 @@ fn reads_a_header_with_everything_in_it() {
 }
 
 #[test]
+fn structures_nest_as_deep_as_is_allowed_and_no_deeper() {
+    fn nest(w: &mut Writer<'_>, left: u8) {
+        w.structure(tag::ATTRIBUTE, |w| {
+            if left > 1 {
+                nest(w, left - 1)
+            }
+        });
+    }
+    // The message, the item and its payload are three levels.
+    let deep = |depth: u8| {
+        message(|w| {
+            header(w, 2, 1, |_| {});
+            w.structure(tag::BATCH_ITEM, |w| {
+                w.enumeration(tag::OPERATION, Operation::QUERY.0);
+                w.structure(tag::REQUEST_PAYLOAD, |w| nest(w, depth - 3));
+            });
+        })
+    };
+    let judged = |bytes: &[u8], depth| {
+        let request = Request::decode(bytes, Limits { depth, ..TWO }).map_err(|rejected| rejected.failure).unwrap();
+        request.items().next().unwrap().payload.map(drop).map_err(|failure| (failure.reason, failure.to_string()))
+    };
+    for allowed in [9, Limits::DEFAULT_DEPTH, crate::ttlv::MAX_DEPTH] {
+        assert_eq!(judged(&deep(allowed), allowed), Ok(()));
+        let (reason, message) = judged(&deep(allowed + 1), allowed).unwrap_err();
+        assert_eq!(reason, ResultReason::INVALID_MESSAGE);
+        assert!(message.contains(&format!("nested deeper than {allowed} ")), "{message}");
+    }
+}
+
+#[test]
 fn refuses_every_truncation_of_a_request() {
     let bytes = message(|w| {
         header(w, 2, 1, |_| {});
         item(w, Some(b"1"));
     });
     for len in 0..bytes.len() {
-        assert!(Request::decode(&bytes[..len], 2).is_err());
+        assert!(Request::decode(&bytes[..len], TWO).is_err());
     }
 }
 
@@ -153,7 +187,7 @@ fn refuses_the_whole_message_for_one_critical_extension() {
                 });
             });
         });
-        let rejected = Request::decode(&bytes, 2).err();
+        let rejected = Request::decode(&bytes, TWO).err();
         let told = rejected.map(|it| (it.failure.reason, it.operation, it.id));
         let wanted = (ResultReason::FEATURE_NOT_SUPPORTED, Some(Operation::QUERY), Some(&b"2"[..]));
         assert_eq!(told, critical.then_some(wanted));
@@ -181,7 +215,7 @@ fn a_malformed_item_keeps_its_operation_and_id() {
             w.integer(tag::REQUEST_PAYLOAD, 1);
         });
     });
-    let request = Request::decode(&bytes, 2).map_err(|rejected| rejected.failure).unwrap();
+    let request = Request::decode(&bytes, TWO).map_err(|rejected| rejected.failure).unwrap();
     let item = request.items().next().unwrap();
     assert_eq!((item.operation, item.id), (Some(Operation::GET), Some(&b"7"[..])));
     assert_eq!(item.payload.err().map(|failure| failure.reason), Some(ResultReason::INVALID_MESSAGE));

@@ -1,8 +1,7 @@
 //! What has to hold of every answer, whatever was asked. Panics where it does not.
 #![forbid(unsafe_code)]
 
-use cascade_hsm_bridge::bridge;
-use cascade_hsm_bridge::kmip::{Continuation, Request, ResultStatus, Version, stated_version, tag};
+use cascade_hsm_bridge::kmip::{Continuation, Limits, Request, ResultStatus, Version, stated_version, tag};
 use cascade_hsm_bridge::ttlv::{Item, Reader, Type};
 
 /// Most bytes of the answer to an item: RNG Retrieve gives 64 KiB, and something is around it.
@@ -28,7 +27,7 @@ struct Answered<'a> {
 pub fn judge(request: &[u8], response: &[u8]) -> usize {
     let Message { version, correlation, answered } = judge_message(response);
     let stated = stated_version(request);
-    match Request::decode(request, bridge::Settings::DEFAULT_MAX_BATCH_ITEMS) {
+    match Request::decode(request, Limits::default()) {
         Ok(decoded) => {
             let asked = &decoded.header;
             assert_eq!(Some(version), asked.version.answered_in(), "the request's version answers");

@@ -1,9 +1,8 @@
 //! Decoding of a whole request: header, credential, batch items, templates and parameters in their payloads.
 #![no_main]
 
-use cascade_hsm_bridge::bridge;
 use cascade_hsm_bridge::kmip::{
-    Attribute, CryptographicParameters, Request, TemplateAttribute, Version, decode_version, stated_version, tag,
+    Attribute, CryptographicParameters, Limits, Request, TemplateAttribute, Version, decode_version, stated_version, tag,
 };
 use cascade_hsm_bridge::ttlv::Item;
 use libfuzzer_sys::fuzz_target;
@@ -12,7 +11,7 @@ fuzz::message_mutator!();
 
 fuzz_target!(|data: &[u8]| {
     let stated = stated_version(data);
-    let request = match Request::decode(data, bridge::Settings::DEFAULT_MAX_BATCH_ITEMS) {
+    let request = match Request::decode(data, Limits::default()) {
         Ok(request) => request,
         Err(rejected) => {
             assert!(!rejected.failure.to_string().is_empty());
