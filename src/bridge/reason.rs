@@ -5,7 +5,7 @@ use cryptoki::error::RvError;
 
 use super::ident;
 use crate::kmip::{Failure, ResultReason};
-use crate::pkcs11::Error;
+use crate::pkcs11::{Error, OPERATION_NOT_VALIDATED, PARAMETER_SET_NOT_SUPPORTED};
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
@@ -51,7 +51,8 @@ fn reason_for(rv: RvError) -> ResultReason {
         | RvError::KeyFunctionNotPermitted
         | RvError::KeyUnextractable
         | RvError::TokenWriteProtected
-        | RvError::SessionReadOnly => R::PERMISSION_DENIED,
+        | RvError::SessionReadOnly
+        | OPERATION_NOT_VALIDATED => R::PERMISSION_DENIED,
         RvError::AttributeTypeInvalid
         | RvError::AttributeValueInvalid
         | RvError::CurveNotSupported
@@ -62,7 +63,8 @@ fn reason_for(rv: RvError) -> ResultReason {
         | RvError::MechanismInvalid
         | RvError::MechanismParamInvalid
         | RvError::TemplateIncomplete
-        | RvError::TemplateInconsistent => R::INVALID_FIELD,
+        | RvError::TemplateInconsistent
+        | PARAMETER_SET_NOT_SUPPORTED => R::INVALID_FIELD,
         RvError::FunctionNotSupported | RvError::RandomNoRng => R::FEATURE_NOT_SUPPORTED,
         RvError::KeyTypeInconsistent => R::ILLEGAL_OPERATION,
         RvError::GeneralError

@@ -3,6 +3,8 @@
 
 use cryptoki::error::RvError;
 
+use super::rv::{OPERATION_CANCEL_FAILED, PENDING, TOKEN_NOT_INITIALIZED, TOKEN_RESOURCE_EXCEEDED};
+
 /// What a return value says is broken, from the least to the most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
@@ -26,22 +28,25 @@ impl Fault {
     /// What is broken when a call returns `rv`.
     pub fn of(rv: RvError) -> Self {
         match rv {
-            RvError::HostMemory | RvError::DeviceMemory | RvError::SessionCount => Self::Busy,
+            RvError::HostMemory | RvError::DeviceMemory | RvError::SessionCount | TOKEN_RESOURCE_EXCEEDED => Self::Busy,
             RvError::KeyHandleInvalid
             | RvError::ObjectHandleInvalid
             | RvError::UnwrappingKeyHandleInvalid
             | RvError::WrappingKeyHandleInvalid => Self::Handle,
-            // An operation that was begun, canceled or forgotten under us belongs to the session: another has none.
+            // An operation that was begun, canceled, put off or forgotten under us belongs to the session: another has none.
             RvError::FunctionCanceled
             | RvError::OperationActive
             | RvError::OperationNotInitialized
             | RvError::SessionClosed
-            | RvError::SessionHandleInvalid => Self::Session,
+            | RvError::SessionHandleInvalid
+            | OPERATION_CANCEL_FAILED
+            | PENDING => Self::Session,
             RvError::UserNotLoggedIn => Self::Login,
             RvError::DeviceRemoved
             | RvError::SlotIdInvalid
             | RvError::TokenNotPresent
-            | RvError::TokenNotRecognized => Self::Token,
+            | RvError::TokenNotRecognized
+            | TOKEN_NOT_INITIALIZED => Self::Token,
             // The second to fourth say "something is wrong" and no more: p11-kit and tpm2-pkcs11 answer so to everything once their
             // other end was away, and other modules to a template they do not like.
             RvError::CryptokiNotInitialized
@@ -158,6 +163,10 @@ mod tests {
             (0x1a0, Fault::Module),
             (0x1a1, Fault::Module),
             (0x1b7, Fault::Module),
+            (0x201, Fault::Busy),
+            (0x202, Fault::Session),
+            (0x204, Fault::Session),
+            (0x208, Fault::Token),
         ];
         for number in 1..0x400 {
             let Rv::Error(rv) = Rv::from(number) else { panic!("{number:#x} is not an error") };

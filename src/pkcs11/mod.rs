@@ -60,7 +60,7 @@ pub use module::{Module, ModuleInfo};
 pub use names::{attribute_named, mechanism_name, mechanism_named};
 pub use policy::{Changed, Characters, EcParams, Halves, IdLength, KeyTemplate, LoginKind, Match, Pattern, Policy};
 pub use prover::{PROVE_PIN, prove_pin};
-pub use rv::rv_name;
+pub use rv::{OPERATION_NOT_VALIDATED, PARAMETER_SET_NOT_SUPPORTED, rv_name};
 pub use slot::TokenInfo;
 pub use spread::STACK_SIZE;
 pub use survey::SlotInfo;

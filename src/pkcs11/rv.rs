@@ -4,6 +4,32 @@
 use cryptoki::context::Function;
 use cryptoki::error::RvError;
 
+/// The token's resources are used up.
+pub const TOKEN_RESOURCE_EXCEEDED: RvError = RvError::UnknownErrorCode(0x201);
+/// What was under way in the session still is.
+pub const OPERATION_CANCEL_FAILED: RvError = RvError::UnknownErrorCode(0x202);
+/// The operation goes on, in a session that was not asked to be asynchronous.
+pub const PENDING: RvError = RvError::UnknownErrorCode(0x204);
+/// The token's policy forbids it.
+pub const OPERATION_NOT_VALIDATED: RvError = RvError::UnknownErrorCode(0x207);
+/// There is no token until it is initialised.
+pub const TOKEN_NOT_INITIALIZED: RvError = RvError::UnknownErrorCode(0x208);
+/// The token has the mechanism but not these parameters of it.
+pub const PARAMETER_SET_NOT_SUPPORTED: RvError = RvError::UnknownErrorCode(0x209);
+
+/// The return values of PKCS#11 3.0 to 3.2 that the binding has no names for.
+const OF_LATER_VERSIONS: [(u32, &str); 9] = [
+    (0x201, "CKR_TOKEN_RESOURCE_EXCEEDED"),
+    (0x202, "CKR_OPERATION_CANCEL_FAILED"),
+    (0x203, "CKR_KEY_EXHAUSTED"),
+    (0x204, "CKR_PENDING"),
+    (0x205, "CKR_SESSION_ASYNC_NOT_SUPPORTED"),
+    (0x206, "CKR_SEED_RANDOM_REQUIRED"),
+    (0x207, "CKR_OPERATION_NOT_VALIDATED"),
+    (0x208, "CKR_TOKEN_NOT_INITIALIZED"),
+    (0x209, "CKR_PARAMETER_SET_NOT_SUPPORTED"),
+];
+
 /// The name and the number of a return value (PKCS#11 3.2, `pkcs11t.h`).
 // CK_RV has the width of the platform's unsigned long.
 #[allow(clippy::useless_conversion)]
@@ -103,7 +129,10 @@ pub fn rv_name(rv: RvError) -> (&'static str, u64) {
         RvError::PublicKeyInvalid => ("CKR_PUBLIC_KEY_INVALID", 0x1b9),
         RvError::FunctionRejected => ("CKR_FUNCTION_REJECTED", 0x200),
         RvError::VendorDefined(code) => ("CKR_VENDOR_DEFINED", u64::from(code)),
-        RvError::UnknownErrorCode(code) => ("unknown return value", u64::from(code)),
+        RvError::UnknownErrorCode(code) => {
+            let known = OF_LATER_VERSIONS.iter().find(|(number, _)| u64::from(*number) == u64::from(code));
+            (known.map_or("unknown return value", |(_, name)| *name), u64::from(code))
+        }
     }
 }
 
@@ -172,6 +201,28 @@ mod tests {
             seen += 1;
         }
         assert_eq!(seen, 93);
+    }
+
+    #[test]
+    #[allow(clippy::useless_conversion)]
+    fn what_the_binding_has_no_name_for_has_that_of_the_standard() {
+        for (number, name) in OF_LATER_VERSIONS {
+            // Should the binding come to know it, this table has to lose it.
+            let unknown = Rv::from(std::ffi::c_ulong::from(number));
+            assert_eq!(unknown, Rv::Error(RvError::UnknownErrorCode(number.into())));
+            let Rv::Error(rv) = unknown else { panic!("{number:#x} is not an error") };
+            assert_eq!(rv_name(rv), (name, u64::from(number)));
+        }
+        for (rv, name) in [
+            (TOKEN_RESOURCE_EXCEEDED, "CKR_TOKEN_RESOURCE_EXCEEDED"),
+            (OPERATION_CANCEL_FAILED, "CKR_OPERATION_CANCEL_FAILED"),
+            (PENDING, "CKR_PENDING"),
+            (OPERATION_NOT_VALIDATED, "CKR_OPERATION_NOT_VALIDATED"),
+            (TOKEN_NOT_INITIALIZED, "CKR_TOKEN_NOT_INITIALIZED"),
+            (PARAMETER_SET_NOT_SUPPORTED, "CKR_PARAMETER_SET_NOT_SUPPORTED"),
+        ] {
+            assert_eq!(rv_name(rv).0, name);
+        }
     }
 
     #[test]
