@@ -98,6 +98,7 @@ fn a_client_does_what_it_has_rights_to_with_the_keys_that_are_its_own() {
     let mut owner = Client::connect(&bridge, &token);
     let other = owner.create_key_pair(&KeySpec::any(&token).named("other"));
     let mut client = Client::connect_as(&bridge, Some(("signer", PASSWORD)));
+    let address = client.socket().local_addr().unwrap();
 
     client.call(KeySpec::any(&token).named("other-2").item()).is_refused(reason::PERMISSION_DENIED);
     client.call(KeySpec::any(&token).item()).is_refused(reason::PERMISSION_DENIED);
@@ -127,7 +128,44 @@ fn a_client_does_what_it_has_rights_to_with_the_keys_that_are_its_own() {
     let (_, log) = bridge.stop();
     let audit: Vec<_> = log.lines().filter(|line| line.contains("audit: ")).collect();
     assert!(audit.iter().any(|line| line.contains("(user 'signer'): renamed ")), "{audit:?}");
-    assert!(audit.iter().any(|line| line.contains("(user 'signer'): Destroy failed: ")), "{audit:?}");
+    // What was refused is told with who wanted it and of which key, by the name that was asked for where there is none.
+    for refused in [
+        format!("Destroy of {} failed: Permission Denied: ", own.private),
+        format!("Modify Attribute of {} failed: Permission Denied: ", own.private),
+        format!("Modify Attribute of {} failed: Item Not Found: ", other.private),
+        "Create Key Pair named 'other-2-pri' failed: Permission Denied: ".to_string(),
+    ] {
+        let whole = format!("audit: {address} (user 'signer'): {refused}");
+        let on = format!(" on token '{}'", token.label);
+        assert!(audit.iter().any(|line| line.contains(&whole) && line.ends_with(&on)), "{whole}: {audit:?}");
+    }
+}
+
+#[test]
+fn what_a_client_names_is_told_in_the_log_and_passes_for_nothing_else() {
+    let (token, directory) = (Token::create(), Scratch::new("clients"));
+    let rights = "operations = [\"create-key-pair\"]";
+    let bridge = Bridge::start_with(&token, kept(&token, &directory, &signer(&token, &directory, rights)));
+    let mut client = Client::connect_as(&bridge, Some(("signer", PASSWORD)));
+    let forged = "x\n2026-01-31T12:00:00Z INFO  audit: 192.0.2.1:1: destroyed 00_priv on token 'y'";
+    let destroy = |id: &str| Item::new(operation::DESTROY, vec![support::key::unique_identifier(id)]);
+    client.call(destroy(forged)).is_refused(reason::PERMISSION_DENIED);
+    let mut spec = KeySpec::any(&token);
+    spec.private_name = forged.to_string();
+    spec.length = Some(17);
+    client.call(spec.item()).is_refused(reason::INVALID_FIELD);
+    // Named by what an earlier item of the batch has left.
+    let placeholder = Item::new(operation::DESTROY, vec![]).with_id(b"2");
+    let response = client.ask(&client.request(vec![KeySpec::any(&token).item().with_id(b"1"), placeholder]));
+    let made = response.answers[0].payload().child(tags::PRIVATE_KEY_UNIQUE_IDENTIFIER).as_text().to_string();
+    response.answers[1].is_refused(reason::PERMISSION_DENIED);
+    let (_, log) = bridge.stop();
+    let audit: Vec<_> = log.lines().filter(|line| line.contains("audit: ")).collect();
+    assert_eq!(audit.len(), 4, "{audit:?}");
+    let escaped = "'x\\n2026-01-31T12:00:00Z INFO  audit: 192.0.2.1:1: destroyed 00_pr'";
+    assert!(audit[0].contains(&format!("Destroy of {escaped} failed: Permission Denied")), "{audit:?}");
+    assert!(audit[1].contains(&format!("Create Key Pair named {escaped} failed: Invalid Field")), "{audit:?}");
+    assert!(audit[3].contains(&format!("Destroy of {made} failed: Permission Denied")), "{audit:?}");
 }
 
 /// Whatever a key is called by: one half, the other, or the pair.

@@ -22,10 +22,11 @@ const NEW_PIN: &str = "pin-6027-of-the-user";
 
 /// A bridge that gives a call to the module a second.
 fn impatient(faulty: &Faulty, token: &Token) -> Bridge {
-    Bridge::start_with(
-        token,
-        Options { pkcs11: "call-timeout = 1\ngenerate-timeout = 1".to_string(), ..faulty.options() },
-    )
+    Bridge::start_with(token, impatiently(faulty))
+}
+
+fn impatiently(faulty: &Faulty) -> Options {
+    Options { pkcs11: "call-timeout = 1\ngenerate-timeout = 1".to_string(), ..faulty.options() }
 }
 
 #[test]
@@ -126,14 +127,28 @@ fn a_key_that_its_client_no_longer_waits_for_is_removed_again() {
 
 #[test]
 fn a_batch_that_hangs_tells_what_was_done_and_does_no_more() {
-    let (token, faulty) = (Token::create(), Faulty::new());
-    let bridge = impatient(&faulty, &token);
+    let (token, faulty, directory) = (Token::create(), Faulty::new(), Scratch::new("passwords"));
+    let private = |name: &str, content: &str| {
+        let file = directory.file(name, content);
+        fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+        file
+    };
+    let (pin, password) = (private("pin", &token.pin), "password-5528-of-the-signer");
+    let tables = format!(
+        "[[token]]\nname = {label:?}\npin-file = {pin:?}\n\
+         [[client]]\nusername = \"signer\"\npassword-file = {file:?}\ntoken = {label:?}\n",
+        label = token.label,
+        file = private("password", password)
+    );
+    let bridge = Bridge::start_with(&token, Options { tables, ..impatiently(&faulty) });
     let mut good = Client::connect(&bridge, &token);
     let pair = good.create_key_pair(&KeySpec::any(&token));
+    let mut addresses = Vec::new();
     for option in [None, Some(continuation::CONTINUE)] {
         let destroyed = faulty.count("C_DestroyObject");
         faulty.play("[[fault]]\nfunction = \"C_GenerateKeyPair\"\nhang = true\nnext = 1\n");
-        let mut client = Client::connect(&bridge, &token);
+        let mut client = Client::connect_as(&bridge, Some(("signer", password)));
+        addresses.push(client.socket().local_addr().unwrap());
         let items = vec![
             sign_item(&pair.private, token.sign_parameters(), b"data").with_id(b"first"),
             KeySpec::any(&token).named("second").item().with_id(b"second"),
@@ -161,8 +176,15 @@ fn a_batch_that_hangs_tells_what_was_done_and_does_no_more() {
     }
     let (_, log) = bridge.stop();
     let audit: Vec<_> = log.lines().filter(|line| line.contains("audit:")).collect();
-    assert!(audit.iter().any(|line| line.contains("has not answered in time")), "{audit:?}");
-    assert!(audit.iter().any(|line| line.contains("removed again")), "{audit:?}");
+    for address in addresses {
+        // Who, what and where, when it is given up and when it is known.
+        let deed = format!("audit: {address} (user 'signer'): Create Key Pair named 'second-pri'");
+        let on = format!(" on token '{}'", token.label);
+        for end in [": the HSM has not answered in time, whether it was done is not known", "removed again"] {
+            let told = |line: &&&str| line.contains(&deed) && line.ends_with(&format!("{end}{on}"));
+            assert_eq!(audit.iter().filter(told).count(), 1, "{deed}{end}: {audit:?}");
+        }
+    }
     assert!(!audit.iter().any(|line| line.contains("third")), "{audit:?}");
 }
 

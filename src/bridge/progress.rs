@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use zeroize::Zeroizing;
 
+use super::audit::Deed;
 use crate::ttlv::make_room;
 
 /// Of the message that is being answered on a connection.
@@ -18,6 +19,8 @@ struct State {
     items: u32,
     /// No item has an answer beside these.
     ended: bool,
+    /// What is being done that changes something.
+    deed: Option<Deed>,
     /// For good: the connection closes.
     given_up: bool,
 }
@@ -29,6 +32,8 @@ pub(super) struct Known {
     pub(super) answers: Zeroizing<Vec<u8>>,
     /// Whether the batch ended with them.
     pub(super) ended: bool,
+    /// What is under way, if it changes something and it is known for whom.
+    pub(super) deed: Option<Deed>,
 }
 
 impl Progress {
@@ -38,6 +43,11 @@ impl Progress {
         state.answers = Zeroizing::default();
         state.items = 0;
         state.ended = false;
+    }
+
+    /// Something begins that changes what is on a token, or has ended.
+    pub(super) fn set_about(&self, deed: Option<Deed>) {
+        self.lock().deed = deed;
     }
 
     /// The next item was answered by `answer`. Whether to go on to the one after it: not once the client was told that it is
@@ -61,7 +71,12 @@ impl Progress {
     pub(super) fn give_up(&self) -> Known {
         let mut state = self.lock();
         state.given_up = true;
-        Known { items: state.items, answers: std::mem::take(&mut state.answers), ended: state.ended }
+        Known {
+            items: state.items,
+            answers: std::mem::take(&mut state.answers),
+            ended: state.ended,
+            deed: state.deed.take(),
+        }
     }
 
     /// Whether the client was answered without waiting for the module, so that what comes of it now is told to nobody.

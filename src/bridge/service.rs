@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use log::{debug, trace};
 
 use super::access::{Access, Certificate, Clients, FailedLogins};
-use super::audit;
+use super::audit::{self, Deed};
 use super::batch::Batch;
 use super::object::{Departed, LeftOut};
 use super::op;
@@ -192,7 +192,9 @@ impl Bridge {
         if let Some(item) = left.next() {
             let changes = item.operation.filter(|operation| op::changes(*operation));
             if let Some(operation) = changes {
-                audit::given_up(peer, operation);
+                // The placeholder is with the thread that waits; without a login that was judged, it has none.
+                let told = || Deed::of_nobody_yet(op::told(operation, item.payload.as_ref().ok(), None));
+                audit::given_up(peer, &known.deed.unwrap_or_else(told));
             }
             // The failure comes back as what it was; it is already in the response.
             let _ = writer.item(item.operation, item.id, |_| Err(no_answer(changes.is_some())));

@@ -16,10 +16,11 @@ mod revoke;
 mod rng_retrieve;
 mod sign;
 mod signature_verify;
+mod subject;
 
 use std::sync::Arc;
 
-use super::audit;
+use super::audit::{self, Deed};
 use super::auth::{Admission, Admitted};
 use super::object::{Bare, Object};
 use super::{Bridge, Peer};
@@ -27,6 +28,8 @@ use super::{ident, mechanism};
 use crate::kmip::{BatchItem, Failure, Operation, Outcome, RequestHeader, Response, ResultReason, Version};
 use crate::pkcs11::{Token, Use};
 use crate::ttlv::{Item, Writer};
+
+pub(super) use subject::told;
 
 /// An operation that this program carries out.
 pub struct Offered {
@@ -179,6 +182,13 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// What the client sets about with an item that changes something; once it is known who it is.
+    fn deed(&mut self, item: &BatchItem<'_>) -> Option<Deed> {
+        let operation = item.operation.filter(|operation| changes(*operation) && self.is_proven())?;
+        let what = told(operation, item.payload.as_ref().ok(), self.placeholder.as_deref());
+        self.client().ok().map(|client| Deed::of(client, what))
+    }
+
     /// The object that the payload names or, where it names none, the ID Placeholder.
     ///
     /// # Errors
@@ -204,15 +214,19 @@ pub(super) fn dispatch(context: &mut Context<'_>, item: &BatchItem<'_>, response
         }
         Ok((offered, payload))
     });
-    let changes = item.operation.is_some_and(changes);
+    let deed = context.deed(item);
+    // Should the module not return from it, another thread has to tell.
+    if deed.is_some() {
+        context.peer.progress.set_about(deed.clone());
+    }
     let outcome = response.item(item.operation, item.id, |w| {
         let (offered, payload) = ready?;
         (offered.handle)(context, &payload, w)
     });
-    if let Err(failure) = &outcome {
-        if changes && context.admission.is_proven() {
-            let operation = context.operation;
-            context.audit(format_args!("{operation} failed: {failure}"));
+    if let Some(deed) = deed {
+        context.peer.progress.set_about(None);
+        if let Err(failure) = &outcome {
+            audit::failed(context.peer, &deed, failure);
         }
     }
     outcome
