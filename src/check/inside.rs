@@ -32,6 +32,7 @@ pub struct Inside<'j> {
 #[derive(Clone, Copy)]
 pub struct Patience {
     call: Duration,
+    start: Duration,
     generate: Duration,
 }
 
@@ -43,7 +44,7 @@ impl Patience {
 
     /// C_Initialize, which may have to find an HSM first.
     pub fn start(self) -> Option<Duration> {
-        Some(self.call.saturating_mul(3))
+        Some(self.start)
     }
 
     /// Making a key pair: on a card, minutes.
@@ -65,7 +66,7 @@ impl Inside<'_> {
     /// How long calls may take.
     pub fn patience(&self) -> Patience {
         let pkcs11 = &self.config().pkcs11;
-        Patience { call: pkcs11.call_timeout, generate: pkcs11.generate_timeout }
+        Patience { call: pkcs11.call_timeout, start: pkcs11.start_timeout(), generate: pkcs11.generate_timeout }
     }
 
     /// Everything but data objects.

@@ -62,6 +62,11 @@ impl Waiting {
 pub struct Starter(File);
 
 impl Starter {
+    /// The same, for another thread. The process that was started goes on waiting until it is dropped too.
+    pub fn another(&self) -> io::Result<Self> {
+        self.0.try_clone().map(Self)
+    }
+
     /// It serves from now on. The other process may be gone, which is nobody's loss.
     pub fn serves(mut self) {
         let _ = self.0.write_all(&[SERVES]);

@@ -3,6 +3,7 @@
 
 mod background;
 mod hearing;
+mod loading;
 mod module_output;
 mod pid_file;
 mod reload;
@@ -21,9 +22,8 @@ use log::{debug, error, info, warn};
 
 use crate::bridge::access::Clients;
 use crate::bridge::{Bridge, PublicKeys};
-use crate::config::{self, Config, Overrides, keys};
+use crate::config::{self, Config, Overrides};
 use crate::logging::{self, Target};
-use crate::pkcs11::{Module, Tokens};
 use crate::server::tls::{self, Certificate, Origin};
 use crate::server::{Running, Server};
 use crate::sys::{Signal, Signals};
@@ -41,10 +41,7 @@ pub fn run(path: &Path, overrides: &Overrides) -> ExitCode {
     match serve(path, overrides, &mut audience) {
         Ok(code) => code,
         Err(Failure(why)) => {
-            for record in records(&why) {
-                error!("{record}");
-            }
-            audience.tell(&why);
+            audience.hear(&why);
             ExitCode::FAILURE
         }
     }
@@ -99,7 +96,7 @@ fn serve(path: &Path, overrides: &Overrides, audience: &mut Audience) -> Result<
     log_certificate(&tls.certificate);
     let public_keys = public_keys(&config)?;
     let module_output = ModuleOutput::begin().map_err(because("cannot keep the module's output apart"))?;
-    let tokens = load_module(&config)?;
+    let tokens = loading::load(&config, audience)?;
 
     let bridge = Arc::new(Bridge::new(tokens, config.bridge.clone()));
     bridge.admit_clients(clients);
@@ -254,43 +251,6 @@ fn log_certificate(certificate: &Certificate) {
     info!("{kind}{place}, SHA-256 fingerprint {}", certificate.fingerprint);
 }
 
-fn load_module(config: &Config) -> Result<Tokens, Failure> {
-    let loaded = Module::load_early(&config.pkcs11.lib_path);
-    let (module, away) = loaded.map_err(|why| Failure(format!("{}: {why}", keys::LIB_PATH.path)))?;
-    if let Some(why) = away {
-        warn!(
-            "PKCS#11 module {}: {why}\nhint: the HSM may be away, or the module's own configuration missing, wrong or not readable; \
-             it is tried again every 30 s at most, when a client asks for a token",
-            config.pkcs11.lib_path.display()
-        );
-        return Ok(tokens(module, config));
-    }
-    let of = module.info();
-    info!(
-        "PKCS#11 module {}: {}, {}, version {}, PKCS#11 {}",
-        of.path.display(),
-        of.manufacturer,
-        of.description,
-        of.library_version,
-        of.cryptoki_version
-    );
-    match module.tokens() {
-        Ok(tokens) if tokens.iter().any(|token| token.initialized) => {
-            for token in tokens.iter().filter(|token| token.initialized) {
-                info!("token {}, serial {}, slot {}", token.name(), token.serial, token.slot_id);
-            }
-        }
-        Ok(_) => warn!("the module has no initialised token\nhint: one that is made or plugged in later will be found"),
-        Err(why) => warn!("cannot list the tokens: {why}"),
-    }
-    Ok(tokens(module, config))
-}
-
-fn tokens(module: Module, config: &Config) -> Tokens {
-    // By the name of what runs, which stays the same when the file is replaced.
-    Tokens::new(module, &config.pkcs11).proving_with(Path::new("/proc/self/exe"))
-}
-
 /// A bridge that cannot be reached is better restarted.
 fn stop_on_failure(server: Server, failed: &Arc<AtomicBool>) -> Server {
     let failed = Arc::clone(failed);
@@ -331,7 +291,17 @@ struct Audience {
 }
 
 impl Audience {
-    fn tell(&mut self, why: &str) {
+    /// The same listeners, for another thread.
+    fn another(&self) -> io::Result<Self> {
+        let starter = self.starter.as_ref().map(Starter::another).transpose()?;
+        Ok(Self { starter, ..*self })
+    }
+
+    /// Logs why the start goes no further, and tells the others.
+    fn hear(&mut self, why: &str) {
+        for record in records(why) {
+            error!("{record}");
+        }
         let why = if self.log_on_stderr { "" } else { why };
         match self.starter.take() {
             Some(starter) => starter.fails(why),

@@ -134,4 +134,9 @@ impl Settings {
             policies: Vec::new(),
         }
     }
+
+    /// How long the module may take to be loaded and initialised, for which it may have to find an HSM first.
+    pub fn start_timeout(&self) -> Duration {
+        self.call_timeout.saturating_mul(3)
+    }
 }
