@@ -32,6 +32,8 @@ pub struct Learnt {
     pub login: Option<LoginKind>,
     /// Whether the state of a session tells that it is logged in.
     pub tells_login: Option<bool>,
+    /// Whether another login succeeds where there is one.
+    pub takes_every_login: Option<bool>,
     /// Whether a session has to be logged in whatever the others are.
     pub logs_in_each: Option<bool>,
     /// Mechanisms that the token lists but refuses, where another serves instead.

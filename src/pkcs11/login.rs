@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use cryptoki::error::RvError;
-use cryptoki::session::{Session, UserType};
+use cryptoki::session::{Session, SessionState, UserType};
 
 use super::error::Error;
 use super::fault::Fault;
@@ -14,7 +14,6 @@ use super::gate::{Pin, Refusal};
 use super::mechanisms::Mechanisms;
 use super::module::Inside;
 use super::policy::LoginKind;
-use super::repair::tells_login;
 use super::slot;
 use super::token::Token;
 use super::trouble::Trouble;
@@ -143,6 +142,56 @@ impl Token {
         }
     }
 
+    /// Logs in with the PIN that is known to be right. False if the session was logged in already.
+    pub(super) fn log_in_with_kept_pin(&self, session: &Session) -> Result<bool, Error> {
+        let refused = |rv| Error::Call { function: "C_Login", rv };
+        let pin = self.gate.kept().ok_or(refused(RvError::PinIncorrect))?;
+        match session.login_with_raw(UserType::User, &pin).map_err(Error::from) {
+            Ok(()) => Ok(true),
+            Err(error) => match error.rv() {
+                Some(RvError::UserAlreadyLoggedIn) => Ok(false),
+                Some(rv) if is_wrong_pin(rv) => {
+                    log::warn!("token {}: {error}: the PIN has been changed", self.info().name());
+                    self.gate.revoke();
+                    Err(refused(RvError::PinIncorrect))
+                }
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// To be asked when an object seems not to be there: without a login, private objects are not seen. True if there is one only
+    /// now, so that it is worth looking again.
+    ///
+    /// # Errors
+    /// The login is lost, and the state of the session tells it.
+    pub(super) fn check_login(&self, session: &Session) -> Result<bool, Error> {
+        if self.tells_login.load(Ordering::Relaxed) {
+            if tells_login(session)? {
+                return Ok(false);
+            }
+            return Err(Error::Call { function: "C_GetSessionInfo", rv: RvError::UserNotLoggedIn });
+        }
+        // Only another login tells, where a PIN is known.
+        if self.login_kind() != LoginKind::User || self.learnt().tells_login.is_none() {
+            return Ok(false);
+        }
+        if !self.log_in_with_kept_pin(session)? {
+            return Ok(false);
+        }
+        // Some say so to every login. Where another one is refused, the login was lost, and handles may have been dealt anew by this one.
+        let takes_every = match self.learnt().takes_every_login {
+            Some(known) => known,
+            None => self.log_in_with_kept_pin(session)?,
+        };
+        self.learn(|learnt| learnt.takes_every_login = Some(takes_every));
+        if !takes_every {
+            drop(self.health.deal());
+            self.forget_handles();
+        }
+        Ok(true)
+    }
+
     /// What can be told of the token once it is open: its mechanisms, and whether its sessions tell of the login. NetHSM's say that
     /// they are logged in before anybody is: then `session` comes with true.
     fn look_around(&self, inside: &Inside<'_>, session: Option<(&Session, bool)>) -> Result<(), Refusal> {
@@ -204,4 +253,17 @@ pub(super) fn is_wrong_pin(rv: RvError) -> bool {
             | RvError::PinLenRange
             | RvError::UserTypeInvalid
     )
+}
+
+/// Whether the session says that it is logged in; it does if the binding does not understand what it says.
+pub(super) fn tells_login(session: &Session) -> Result<bool, Error> {
+    match session.get_session_info().map_err(Error::from) {
+        Ok(info) => Ok(is_user(info.session_state())),
+        Err(Error::Binding { .. }) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_user(state: SessionState) -> bool {
+    matches!(state, SessionState::RoUser | SessionState::RwUser)
 }

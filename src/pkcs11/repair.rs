@@ -8,13 +8,13 @@ use std::thread;
 use std::time::Duration;
 
 use cryptoki::error::RvError;
-use cryptoki::session::{Session, SessionState, UserType};
+use cryptoki::session::Session;
 
 use super::error::Error;
 use super::fault::Fault;
 use super::health::Dealing;
 use super::key::Class;
-use super::login::is_wrong_pin;
+use super::login::{is_wrong_pin, tells_login};
 use super::module::Inside;
 use super::object;
 use super::policy::LoginKind;
@@ -308,43 +308,6 @@ impl Token {
         Ok(())
     }
 
-    /// Logs in with the PIN that is known to be right. False if the session was logged in already.
-    pub(super) fn log_in_with_kept_pin(&self, session: &Session) -> Result<bool, Error> {
-        let refused = |rv| Error::Call { function: "C_Login", rv };
-        let pin = self.gate.kept().ok_or(refused(RvError::PinIncorrect))?;
-        match session.login_with_raw(UserType::User, &pin).map_err(Error::from) {
-            Ok(()) => Ok(true),
-            Err(error) => match error.rv() {
-                Some(RvError::UserAlreadyLoggedIn) => Ok(false),
-                Some(rv) if is_wrong_pin(rv) => {
-                    log::warn!("token {}: {error}: the PIN has been changed", self.info().name());
-                    self.gate.revoke();
-                    Err(refused(RvError::PinIncorrect))
-                }
-                _ => Err(error),
-            },
-        }
-    }
-
-    /// To be asked when an object seems not to be there: without a login, private objects are not seen. True if there is one only
-    /// now, so that it is worth looking again.
-    ///
-    /// # Errors
-    /// The login is lost, and the state of the session tells it.
-    pub(super) fn check_login(&self, session: &Session) -> Result<bool, Error> {
-        if self.tells_login.load(Ordering::Relaxed) {
-            if tells_login(session)? {
-                return Ok(false);
-            }
-            return Err(Error::Call { function: "C_GetSessionInfo", rv: RvError::UserNotLoggedIn });
-        }
-        // Only another login tells, where a PIN is known.
-        if self.login_kind() != LoginKind::User || self.learnt().tells_login.is_none() {
-            return Ok(false);
-        }
-        self.log_in_with_kept_pin(session)
-    }
-
     /// Whether the token in the slot is still this one; and, inside, whether it may be logged in to.
     fn recognise(&self, inside: &Inside<'_>) -> Result<Result<(), Error>, Error> {
         let info = match slot::describe(inside, self.slot) {
@@ -433,17 +396,4 @@ fn look_for(token: &Weak<Token>) {
             Err(error) => log::debug!("token {name} is still away: {error}"),
         }
     }
-}
-
-/// Whether the session says that it is logged in; it does if the binding does not understand what it says.
-pub(super) fn tells_login(session: &Session) -> Result<bool, Error> {
-    match session.get_session_info().map_err(Error::from) {
-        Ok(info) => Ok(is_user(info.session_state())),
-        Err(Error::Binding { .. }) => Ok(true),
-        Err(error) => Err(error),
-    }
-}
-
-fn is_user(state: SessionState) -> bool {
-    matches!(state, SessionState::RoUser | SessionState::RwUser)
 }

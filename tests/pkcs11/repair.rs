@@ -240,6 +240,33 @@ fn a_handle_that_has_become_another_keys_meanwhile_renames_nothing() {
 }
 
 #[test]
+fn handles_that_are_dealt_anew_are_found_out_where_sessions_do_not_tell_of_the_login() {
+    on_faulty("repair::handles_that_are_dealt_anew_are_found_out_where_sessions_do_not_tell_of_the_login", |bench| {
+        const LYING: &str = "[objects]\nnumber-handles = true\n[token]\nsession-state = \"rw-user\"\n";
+        bench.play(LYING);
+        let tokens = bench.tokens();
+        let token = admit(&tokens, "one", PIN).unwrap();
+        assert_eq!(token.learnt().tells_login, Some(false));
+        let (one, other) = (make(&token, bench.kind()).unwrap(), make(&token, bench.kind()).unwrap());
+        let hash = sha256(b"data");
+        let sign = |pair: &KeyPair| token.sign(&pair.private, &bench.mechanism(), &hash).unwrap();
+        for _ in 0..3 {
+            bench.happen_with("logout", LYING);
+            // The first object that is seen after a login has the handle 1.
+            sign(&one);
+            bench.happen_with("logout", LYING);
+            // Not there without a login, as it seems; when it is looked for again, the handle of the other is its own.
+            token.label(Class::PrivateKey, &other.private.id).unwrap();
+            let signature = sign(&one);
+            assert!(
+                token.verify(&one.public, &bench.mechanism(), &hash, &signature).unwrap(),
+                "signed with another key"
+            );
+        }
+    });
+}
+
+#[test]
 fn a_kept_pin_that_the_token_refuses_is_not_tried_again() {
     on_faulty("repair::a_kept_pin_that_the_token_refuses_is_not_tried_again", |bench| {
         let tokens = bench.tokens();
