@@ -83,7 +83,8 @@ impl Bustle {
             && self.in_a_row.load(Ordering::Relaxed) >= ALONE
             && self.busy.load(Ordering::Relaxed) == 0
             && !self.awake.swap(true, Ordering::Relaxed);
-        may.then_some(Awake(self))
+        // Not made otherwise, as its end would be taken for that of who does wait.
+        may.then(|| Awake(self))
     }
 }
 
@@ -104,7 +105,8 @@ mod tests {
         assert!(bustle.wait_awake(1).is_none());
         asks(1, 1);
         let awake = bustle.wait_awake(1).unwrap();
-        assert!(bustle.wait_awake(1).is_none());
+        // However often it is asked.
+        assert!((0..2).all(|_| bustle.wait_awake(1).is_none()));
         assert!(awake.goes_on(Duration::ZERO) && !awake.goes_on(AWAKE));
         let busy = bustle.begin(2);
         assert!(!awake.goes_on(Duration::ZERO));
