@@ -281,6 +281,29 @@ fn the_guides_name_keys_and_pages_that_are_there() {
 }
 
 #[test]
+fn the_guide_to_hsms_names_the_variables_that_check_looks_at() {
+    // Of modules before another one, which `check` knows by the other.
+    const OTHERS: [&str; 3] = ["CKNFAST_*", "PKCS11SPY", "PKCS11SPY_OUTPUT"];
+    let (_, guide) = GUIDES[0];
+    let named: BTreeSet<&str> = guide.lines().filter_map(|line| line.strip_prefix(".Ev ")).map(first_word).collect();
+    let vendors = include_str!("../src/check/vendor.rs");
+    let known: BTreeSet<&str> = vendors.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
+    for name in &named {
+        assert!(known.contains(name) || OTHERS.contains(name), "{name} is not known to `check`");
+    }
+    for opening in ["file(\"", "variable: \""] {
+        let variables = vendors.split(opening).skip(1).filter_map(|rest| rest.split('"').next());
+        for variable in variables.filter(|variable| !variable.is_empty()) {
+            assert!(named.contains(variable), "the guide does not name {variable}");
+        }
+    }
+}
+
+fn first_word(text: &str) -> &str {
+    text.split(' ').next().unwrap()
+}
+
+#[test]
 fn the_manual_has_no_faults_of_form() {
     for path in pages() {
         match Command::new("mandoc").args(["-Tlint", "-W", "warning"]).arg(path).output() {

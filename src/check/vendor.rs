@@ -311,8 +311,8 @@ static VENDORS: &[Vendor] = &[
         name: "Securosys Primus",
         marks: &["securosys", "primus"],
         places: &[
-            file("SECUROSYS_PKCS11_CONF", &["/etc/primus/primus.cfg"]),
-            file("SECUROSYS_SECRETS_CONF", &["/etc/primus/.secrets.cfg"]),
+            file("SECUROSYS_PKCS11_CONF", &["/etc/primus/primus.cfg", "/usr/local/primus/etc/primus.cfg"]),
+            file("SECUROSYS_SECRETS_CONF", &["/etc/primus/.secrets.cfg", "/usr/local/primus/etc/.secrets.cfg"]),
         ],
         hints: &[
             (Topic::Initialize, "primus.cfg names the HSMs and the user; ppin -a -e USER fetches the permanent secret"),
