@@ -154,7 +154,7 @@ static VENDORS: &[Vendor] = &[
             ),
             (
                 Topic::DataObject,
-                "its module hangs after a private data object and cuts long ones; keep states in a directory",
+                "its module hangs after a private data object and cuts long ones; the bridge keeps nothing in them",
             ),
         ],
     },
@@ -180,7 +180,7 @@ static VENDORS: &[Vendor] = &[
                 Topic::Generate,
                 "to make and destroy keys the slot in p11nethsm.conf needs an administrator beside the operator",
             ),
-            (Topic::DataObject, "it has none; keep states in a directory"),
+            (Topic::DataObject, "it has none, which does no harm: the bridge keeps nothing in them"),
         ],
     },
     Vendor {
@@ -370,7 +370,10 @@ static VENDORS: &[Vendor] = &[
                 "sc-hsm-tool shows the tries that are left; pkcs11-tool --login-type so --init-pin sets a new PIN",
             ),
             (Topic::Generate, "a card takes its time for RSA keys: generate-timeout in [pkcs11] may have to be longer"),
-            (Topic::DataObject, "its module cannot destroy them, and long ones kill it; keep states in a directory"),
+            (
+                Topic::DataObject,
+                "its module cannot destroy them, and long ones kill it; the bridge keeps nothing in them",
+            ),
         ],
     },
 ];
