@@ -52,6 +52,8 @@ pub struct Line {
     subject: String,
     text: String,
     hint: Option<String>,
+    /// Lines to be taken over as they are.
+    lines: Box<[String]>,
     values: Vec<(&'static str, Value)>,
 }
 
@@ -63,7 +65,7 @@ impl Line {
             Some((text, hint)) => (text.to_owned(), Some(hint.to_owned())),
             None => (text, None),
         };
-        Self { verdict, subject: subject.into(), text, hint, values: Vec::new() }
+        Self { verdict, subject: subject.into(), text, hint, lines: Box::default(), values: Vec::new() }
     }
 
     /// The thing is as it should be.
@@ -113,11 +115,22 @@ impl Line {
         self
     }
 
-    /// For people: two lines where there is a hint.
+    /// With lines under it that are to be taken over as they are; programs find them under `name`.
+    #[must_use]
+    pub fn copying(mut self, name: &'static str, lines: Vec<String>) -> Self {
+        self.values.push((name, lines.join("\n").into()));
+        self.lines = lines.into();
+        self
+    }
+
+    /// For people: more lines where there is a hint, or something to copy.
     fn to_text(&self) -> String {
         let mut text = format!("{:<5} {}: {}", self.verdict.word(), one_line(&self.subject), one_line(&self.text));
         if let Some(hint) = &self.hint {
             let _ = write!(text, "\n      hint: {}", one_line(hint));
+        }
+        for line in &self.lines {
+            let _ = write!(text, "\n      {}", one_line(line));
         }
         text
     }
@@ -193,6 +206,17 @@ mod tests {
             r#"{"result": "fail", "subject": "module", "text": "cannot open it", "hint": "name another", "values": {"path": "/x"}}"#
         );
         assert_eq!(said(false, Line::ok("port", "free")), "ok    port: free");
+    }
+
+    #[test]
+    fn puts_what_is_to_be_copied_under_the_line() {
+        let line = || Line::ok("learnt", "this").copying("toml", vec!["[[token]]".to_owned(), "a = \"b\"".to_owned()]);
+        assert_eq!(said(false, line()), "ok    learnt: this\n      [[token]]\n      a = \"b\"");
+        assert!(
+            said(true, line()).ends_with(r#""values": {"toml": "[[token]]\na = \"b\""}}"#),
+            "{}",
+            said(true, line())
+        );
     }
 
     #[test]

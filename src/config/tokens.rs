@@ -10,7 +10,7 @@ use super::key_template::{self, Template};
 use super::keys;
 use super::written::{Entry, Written, quoted};
 use crate::bridge::access::{Login, Source, TokenSettings};
-use crate::pkcs11::{Characters, EcParams, IdLength, LoginKind, Match, Pattern, Policy, Rung, mechanism_named};
+use crate::pkcs11::{Characters, EcParams, IdLength, LoginKind, Match, Pattern, Policy, Rung, Rungs, mechanism_named};
 
 /// `[[token]]` as written.
 #[derive(Deserialize)]
@@ -31,7 +31,7 @@ struct Token {
     rename: Option<bool>,
     store_public_key: Option<bool>,
     data_objects: Option<bool>,
-    template: Option<String>,
+    template: Option<toml::Value>,
     ec_params: Option<String>,
     omit_mechanisms: Option<Vec<String>>,
     key_template: Option<Template>,
@@ -102,8 +102,6 @@ fn token(written: Token) -> Result<Judged, String> {
             None => Err(words(key, known)),
         },
     };
-    let rungs: Vec<&'static str> = Rung::WORDS.iter().map(|(word, _)| *word).collect();
-    let template = word("template", written.template, &rungs)?;
     let mechanisms = written.omit_mechanisms.unwrap_or_default();
     let policy = Policy {
         login: kind,
@@ -125,7 +123,7 @@ fn token(written: Token) -> Result<Judged, String> {
         ),
         rename: written.rename,
         store_public_key: written.store_public_key,
-        template: template.and_then(|word| Rung::WORDS.iter().find(|(known, _)| *known == word)).map(|(_, rung)| *rung),
+        template: written.template.map(|template| rungs(&template)).transpose()?.unwrap_or_default(),
         ec_params: word("ec-params", written.ec_params, &["name", "oid"])?.map(|word| match word {
             "name" => EcParams::Name,
             _ => EcParams::Oid,
@@ -141,6 +139,29 @@ fn token(written: Token) -> Result<Judged, String> {
         data_objects: written.data_objects,
     };
     Ok(Judged { meant, login, policy, serialize: written.serialize.unwrap_or(false) })
+}
+
+/// `template`: a word, or one for each family of keys.
+fn rungs(written: &toml::Value) -> Result<Rungs, String> {
+    let rung = |key: &str, word: &toml::Value| {
+        let found = Rung::WORDS.iter().find(|(known, _)| word.as_str() == Some(*known)).map(|(_, rung)| *rung);
+        found.ok_or_else(|| {
+            let known: Vec<_> = Rung::WORDS.iter().map(|(word, _)| quoted(word)).collect();
+            format!("{key} is not one of {}", known.join(", "))
+        })
+    };
+    let toml::Value::Table(families) = written else { return Ok(Rungs::all(rung("template", written)?)) };
+    let mut rungs = Rungs::default();
+    for (family, word) in families {
+        let of_family = match family.as_str() {
+            "rsa" => &mut rungs.rsa,
+            "ec" => &mut rungs.ec,
+            "edwards" => &mut rungs.edwards,
+            _ => return Err(format!("template: {} is not one of \"rsa\", \"ec\", \"edwards\"", quoted(family))),
+        };
+        *of_family = Some(rung(&format!("template.{family}"), word)?);
+    }
+    Ok(rungs)
 }
 
 /// Bytes of the longest label that may be allowed: names have no more.
@@ -287,13 +308,24 @@ mod tests {
         assert_eq!((one.label_max, one.rename), (Some(40), Some(false)));
         let other = Policy::of(&read.policies, &token("Vendor Inc", "x"));
         assert_eq!((other.login, other.id_length), (Some(LoginKind::ProtectedPath), Some(IdLength::Bytes(2))));
-        assert_eq!((other.template, other.ec_params), (Some(Rung::Granted), Some(EcParams::Name)));
+        assert_eq!((other.template, other.ec_params), (Rungs::all(Rung::Granted), Some(EcParams::Name)));
         let private = &other.key_template.all.private;
         let date = (0x110, b"20260101".to_vec());
         assert!(private.add.contains(&(0x170, vec![0])) && private.add.contains(&date), "{private:?}");
         assert!(private.add.contains(&(0x8000_0001, vec![0x0a, 0xff])));
         assert_eq!((private.omit.as_slice(), other.key_template.ec.public.omit.len()), (&[0x107][..], 2));
         assert_eq!(Policy::of(&read.policies, &token("Other", "x")), Policy::default());
+    }
+
+    #[test]
+    fn a_template_is_for_all_keys_or_for_those_of_a_family() {
+        let (read, problems) = read_all(
+            "[[token]]\nname = 'signer'\ntemplate.rsa = 'granted'\n[[token]]\nmatch = {}\ntemplate = 'least'\n",
+        );
+        assert_eq!(problems, Vec::<String>::new());
+        let of = |label: &str| Policy::of(&read.policies, &TokenInfo { label: label.into(), ..TokenInfo::default() });
+        assert_eq!(of("signer").template, Rungs { rsa: Some(Rung::Granted), ..Rungs::all(Rung::Least) });
+        assert_eq!(of("other").template, Rungs::all(Rung::Least));
     }
 
     #[test]
@@ -307,6 +339,9 @@ mod tests {
             ("name = 'a'\nlogin = 'maybe'", "login: \"maybe\" is not one of \"user\", \"none\", \"protected-path\""),
             ("name = 'a'\nid-length = 65", "id-length: 65 is not between 0 and 64"),
             ("name = 'a'\nlabel-max = -1", "label-max: -1 is not between 0 and 1024"),
+            ("name = 'a'\ntemplate = 1", "template is not one of \"full\", \"granted\", "),
+            ("name = 'a'\ntemplate.rsa = 'x'", "template.rsa is not one of \"full\", \"granted\", "),
+            ("name = 'a'\ntemplate.dsa = 'full'", "template: \"dsa\" is not one of \"rsa\", \"ec\", \"edwards\""),
             ("name = 'a'\nec-params = 'x'", "ec-params is not one of \"name\", \"oid\""),
             ("name = 'a'\nomit-mechanisms = ['CKM_X']", "omit-mechanisms: there is no mechanism \"CKM_X\" here"),
             (

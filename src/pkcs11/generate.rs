@@ -175,7 +175,7 @@ impl Token {
             [spec.public_label, spec.private_label].map(|label| label.and_then(|label| limit.fit(label)))
         };
         let (usual, short) = (labels(self.label_limit()), labels(Limit::SHORT));
-        let rungs: Vec<Rung> = match self.policy.template {
+        let rungs: Vec<Rung> = match self.policy.template.of(plan.family) {
             Some(rung) => vec![rung],
             // Labels that are short already are no news.
             None => LADDER.into_iter().filter(|rung| *rung != Rung::Shortened || short != usual).collect(),

@@ -15,7 +15,7 @@ use super::token::{Seat, Token};
 use super::watch;
 
 /// Bytes of a label that is short: what tokens have that are particular about it.
-const SHORT: usize = 32;
+pub(super) const SHORT: usize = 32;
 
 /// How labels have to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use std::sync::PoisonError;
 
 use cryptoki::mechanism::MechanismType;
 
+use super::label::SHORT;
 use super::ladder::Shape;
 use super::names::mechanism_name;
 use super::policy::{EcParams, IdLength, LoginKind, Policy};
@@ -84,6 +85,8 @@ pub struct Trait {
     pub value: String,
     /// The key of the configuration that decides it, where there is one.
     pub key: Option<&'static str>,
+    /// What `[[token]]` says to have it so, a line for each key; none where it cannot say it.
+    pub settings: Vec<String>,
     /// Whether the configuration has decided it.
     pub is_fixed: bool,
     /// Whether it is so with most tokens.
@@ -100,9 +103,11 @@ impl fmt::Display for Trait {
 impl Learnt {
     /// With what the operator decides.
     pub(super) fn fixed(mut self, policy: &Policy) -> Self {
-        for shape in [&mut self.shapes.rsa, &mut self.shapes.ec, &mut self.shapes.edwards].into_iter().flatten() {
-            shape.rung = policy.template.unwrap_or(shape.rung);
-            shape.form = policy.ec_params.unwrap_or(shape.form);
+        for family in [Family::Rsa, Family::Ec, Family::Edwards] {
+            if let Some(shape) = self.shapes.of(family) {
+                shape.rung = policy.template.of(family).unwrap_or(shape.rung);
+                shape.form = policy.ec_params.unwrap_or(shape.form);
+            }
         }
         self.id_length = policy.id_length.or(self.id_length);
         self.rename = policy.rename.or(self.rename);
@@ -116,8 +121,9 @@ impl Learnt {
     /// All that is known, one thing after the other.
     pub(super) fn traits(&self, policy: &Policy) -> Vec<Trait> {
         let mut traits = Vec::new();
-        let mut add = |what, value: String, key, is_fixed, is_usual| {
-            traits.push(Trait { what, value, key, is_fixed, is_usual });
+        let mut add = |what, value: String, setting: Setting, is_fixed, is_usual| {
+            let Setting { key, lines: settings } = setting;
+            traits.push(Trait { what, value, key, settings, is_fixed, is_usual });
         };
         if let Some(login) = self.login {
             let value = match login {
@@ -125,67 +131,111 @@ impl Learnt {
                 LoginKind::None => "none",
                 LoginKind::ProtectedPath => "at the token itself",
             };
-            add("login", value.to_owned(), Some("login"), policy.login.is_some(), login == LoginKind::User);
+            // It is what the configuration says, or does not: no token is asked for another one.
+            add("login", value.to_owned(), Setting::by("login"), policy.login.is_some(), login == LoginKind::User);
         }
         if let Some(tells) = self.tells_login {
             let value = if tells { "told by its sessions" } else { "not told by its sessions" };
-            add("state of the login", value.to_owned(), None, false, tells);
+            add("state of the login", value.to_owned(), Setting::default(), false, tells);
         }
         if self.logs_in_each == Some(true) {
-            add("sessions", "each with a login of its own".to_owned(), None, false, false);
+            add("sessions", "each with a login of its own".to_owned(), Setting::default(), false, false);
         }
-        for (what, shape) in [
-            ("template of RSA keys", self.shapes.rsa),
-            ("template of ECDSA keys", self.shapes.ec),
-            ("template of Edwards keys", self.shapes.edwards),
+        for (what, key, shape, fixed) in [
+            ("template of RSA keys", "template.rsa", self.shapes.rsa, policy.template.rsa),
+            ("template of ECDSA keys", "template.ec", self.shapes.ec, policy.template.ec),
+            ("template of Edwards keys", "template.edwards", self.shapes.edwards, policy.template.edwards),
         ] {
             if let Some(shape) = shape {
                 let value = shape.rung.word().to_owned() + if shape.sure { "" } else { ", perhaps" };
-                add(what, value, Some("template"), policy.template.is_some(), shape.rung == Rung::Full);
+                let setting = Setting::by("template").says(key, &quoted(shape.rung.word()));
+                add(what, value, setting, fixed.is_some(), shape.rung == Rung::Full);
             }
         }
         if let Some(shape) = self.shapes.edwards {
-            let (value, is_usual) = match shape.form {
-                EcParams::Oid => ("by their object identifiers", true),
-                EcParams::Name => ("by their names", false),
+            let (value, word, is_usual) = match shape.form {
+                EcParams::Oid => ("by their object identifiers", "oid", true),
+                EcParams::Name => ("by their names", "name", false),
             };
-            add("Edwards curves", value.to_owned(), Some("ec-params"), policy.ec_params.is_some(), is_usual);
+            let setting = Setting::by("ec-params").says("ec-params", &quoted(word));
+            add("Edwards curves", value.to_owned(), setting, policy.ec_params.is_some(), is_usual);
         }
         if let Some(length) = self.id_length {
             // Whatever random length was taken at the first try is as good as another.
             let is_usual = matches!(length, IdLength::Bytes(16..));
-            add("CKA_ID of new keys", length.to_string(), Some("id-length"), policy.id_length.is_some(), is_usual);
+            let bytes = match length {
+                IdLength::Bytes(bytes) => bytes,
+                IdLength::Chosen => 0,
+            };
+            let setting = Setting::by("id-length").says("id-length", &bytes);
+            add("CKA_ID of new keys", length.to_string(), setting, policy.id_length.is_some(), is_usual);
         }
         if let Some(labels) = self.labels {
-            let value = match labels {
-                Labels::AsGiven => "kept as given",
-                Labels::Short => "taken if short and plain",
-                Labels::Refused => "not taken with new keys",
-                Labels::Own => "the token's own",
-            };
-            let is_fixed = policy.label_max.is_some() || policy.label_characters.is_some();
-            add("labels", value.to_owned(), Some("label-max"), is_fixed, labels == Labels::AsGiven);
+            let (value, setting, is_fixed) = of_labels(labels, policy);
+            add("labels", value.to_owned(), setting, is_fixed, labels == Labels::AsGiven);
         }
         if let Some(rename) = self.rename {
             let value = if rename { "can be changed" } else { "cannot be changed" };
-            add("labels of keys that are there", value.to_owned(), Some("rename"), policy.rename.is_some(), rename);
+            let setting = Setting::by("rename").says("rename", &rename);
+            add("labels of keys that are there", value.to_owned(), setting, policy.rename.is_some(), rename);
         }
         if let Some(stored) = self.public_objects {
             let value = if stored { "stored" } else { "not stored" };
-            let is_fixed = policy.store_public_key.is_some();
-            add("public keys", value.to_owned(), Some("store-public-key"), is_fixed, stored);
+            let setting = Setting::by("store-public-key").says("store-public-key", &stored);
+            add("public keys", value.to_owned(), setting, policy.store_public_key.is_some(), stored);
         }
         if let Some(work) = self.data_objects {
             let value = if work { "work" } else { "do not work" };
-            add("data objects", value.to_owned(), Some("data-objects"), policy.data_objects.is_some(), work);
+            let setting = Setting::by("data-objects").says("data-objects", &work);
+            add("data objects", value.to_owned(), setting, policy.data_objects.is_some(), work);
         }
         let refused: Vec<_> = policy.omit_mechanisms.iter().chain(&self.refused_mechanisms).copied().collect();
         if !refused.is_empty() {
             let names: Vec<_> = refused.iter().map(|mechanism| mechanism_name(*mechanism)).collect();
-            let is_fixed = self.refused_mechanisms.is_empty();
-            add("mechanisms not used", names.join(", "), Some("omit-mechanisms"), is_fixed, false);
+            let list: Vec<_> = names.iter().map(|name| quoted(name)).collect();
+            let setting = Setting::by("omit-mechanisms").says("omit-mechanisms", &format!("[{}]", list.join(", ")));
+            add("mechanisms not used", names.join(", "), setting, self.refused_mechanisms.is_empty(), false);
         }
         traits
+    }
+}
+
+/// How the configuration says a thing.
+#[derive(Default)]
+struct Setting {
+    key: Option<&'static str>,
+    lines: Vec<String>,
+}
+
+impl Setting {
+    fn by(key: &'static str) -> Self {
+        Self { key: Some(key), lines: Vec::new() }
+    }
+
+    fn says(mut self, key: &str, value: &dyn fmt::Display) -> Self {
+        self.lines.push(format!("{key} = {value}"));
+        self
+    }
+}
+
+/// A word as TOML has it; no word of ours has to be escaped.
+fn quoted(word: &str) -> String {
+    format!("\"{word}\"")
+}
+
+/// What becomes of labels, how that is said, and whether it is.
+fn of_labels(labels: Labels, policy: &Policy) -> (&'static str, Setting, bool) {
+    let key = Setting::by("label-max");
+    match labels {
+        Labels::AsGiven => ("kept as given", key, false),
+        Labels::Short => {
+            let is_fixed = policy.label_max.is_some() && policy.label_characters.is_some();
+            let setting = key.says("label-max", &SHORT).says("label-characters", &quoted("plain"));
+            ("taken if short and plain", setting, is_fixed)
+        }
+        Labels::Refused => ("not taken with new keys", key.says("label-max", &0), policy.label_max == Some(0)),
+        // Whatever is said of them, they are others.
+        Labels::Own => ("the token's own", Setting::default(), false),
     }
 }
 
@@ -226,6 +276,7 @@ impl Token {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pkcs11::Characters;
 
     #[test]
     fn what_the_operator_decides_holds_whatever_is_learnt() {
@@ -235,6 +286,52 @@ mod tests {
         assert_eq!((fixed.rename, fixed.id_length), (Some(true), Some(IdLength::Bytes(2))));
         let traits = fixed.traits(&policy);
         assert!(traits.iter().all(|known| known.is_fixed), "{traits:?}");
+    }
+
+    #[test]
+    fn tells_how_the_configuration_says_it_where_it_can() {
+        let settings = |learnt: Learnt| -> Vec<String> {
+            learnt.traits(&Policy::default()).into_iter().flat_map(|known| known.settings).collect()
+        };
+        for (labels, expected) in [
+            (Labels::AsGiven, &[][..]),
+            (Labels::Short, &["label-max = 32", "label-characters = \"plain\""]),
+            (Labels::Refused, &["label-max = 0"]),
+            (Labels::Own, &[]),
+        ] {
+            assert_eq!(settings(Learnt { labels: Some(labels), ..Learnt::default() }), expected, "{labels:?}");
+        }
+        let edwards = Some(Shape { rung: Rung::Granted, form: EcParams::Name, sure: true });
+        let learnt = Learnt {
+            shapes: Shapes { edwards, ..Shapes::default() },
+            id_length: Some(IdLength::Chosen),
+            rename: Some(false),
+            public_objects: Some(false),
+            login: Some(LoginKind::None),
+            tells_login: Some(false),
+            refused_mechanisms: vec![MechanismType::SHA256_RSA_PKCS],
+            ..Learnt::default()
+        };
+        let expected = [
+            "template.edwards = \"granted\"",
+            "ec-params = \"name\"",
+            "id-length = 0",
+            "rename = false",
+            "store-public-key = false",
+            "omit-mechanisms = [\"CKM_SHA256_RSA_PKCS\"]",
+        ];
+        assert_eq!(settings(learnt), expected);
+    }
+
+    #[test]
+    fn labels_that_are_the_tokens_own_are_fixed_by_nothing() {
+        let policy = Policy { label_max: Some(40), label_characters: Some(Characters::Plain), ..Policy::default() };
+        for (labels, is_fixed) in [(Labels::Own, false), (Labels::Short, true)] {
+            let learnt = Learnt { labels: Some(labels), ..Learnt::default() };
+            let traits = learnt.traits(&policy);
+            assert_eq!((traits.len(), traits[0].is_fixed), (1, is_fixed), "{traits:?}");
+            assert_eq!(traits[0].key, is_fixed.then_some("label-max"));
+        }
     }
 
     #[test]

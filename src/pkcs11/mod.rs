@@ -58,7 +58,9 @@ pub use load::LoadError;
 pub use mechanisms::{Mechanisms, Offer, Use};
 pub use module::{Module, ModuleInfo};
 pub use names::{attribute_named, mechanism_name, mechanism_named};
-pub use policy::{Changed, Characters, EcParams, Halves, IdLength, KeyTemplate, LoginKind, Match, Pattern, Policy};
+pub use policy::{
+    Changed, Characters, EcParams, Halves, IdLength, KeyTemplate, LoginKind, Match, Pattern, Policy, Rungs,
+};
 pub use prover::{PROVE_PIN, prove_pin};
 pub use rv::{OPERATION_NOT_VALIDATED, PARAMETER_SET_NOT_SUPPORTED, rv_name};
 pub use slot::TokenInfo;

@@ -91,7 +91,7 @@ pub struct Policy {
     /// Whether the public key of a new pair is kept as an object of its own.
     pub store_public_key: Option<bool>,
     /// How much is said of new keys.
-    pub template: Option<Rung>,
+    pub template: Rungs,
     /// How an Edwards curve is named.
     pub ec_params: Option<EcParams>,
     /// What is said of new keys beside or instead of what is usual.
@@ -124,6 +124,36 @@ impl Policy {
             omit_mechanisms: if self.omit_mechanisms.is_empty() { other.omit_mechanisms } else { self.omit_mechanisms },
             data_objects: self.data_objects.or(other.data_objects),
         }
+    }
+}
+
+/// How much is said of new keys of each family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rungs {
+    /// RSA.
+    pub rsa: Option<Rung>,
+    /// The NIST curves.
+    pub ec: Option<Rung>,
+    /// Edwards curves.
+    pub edwards: Option<Rung>,
+}
+
+impl Rungs {
+    /// The same for every kind of key.
+    pub fn all(rung: Rung) -> Self {
+        Self { rsa: Some(rung), ec: Some(rung), edwards: Some(rung) }
+    }
+
+    pub(super) fn of(self, family: Family) -> Option<Rung> {
+        match family {
+            Family::Rsa => self.rsa,
+            Family::Ec => self.ec,
+            Family::Edwards => self.edwards,
+        }
+    }
+
+    fn or(self, other: Self) -> Self {
+        Self { rsa: self.rsa.or(other.rsa), ec: self.ec.or(other.ec), edwards: self.edwards.or(other.edwards) }
     }
 }
 

@@ -4,8 +4,11 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
+use cascade_hsm_bridge::config::{self, Overrides};
+
 use super::place::{Place, Said, is_not_softhsm};
 use super::support::bridge::Options;
+use super::support::profile::Profile;
 use super::support::{Bridge, Token};
 
 /// What python3 makes of a JSON text, an element of the array a line; it fails if it is none.
@@ -86,6 +89,43 @@ fn says_the_same_in_json() {
     let missing = Command::new(super::support::program()).args(["check", "--json", "-c", "/nonexistent"]).output();
     let said = Said::of(missing.unwrap());
     assert_eq!((read_json(&said.text).len(), said.code), (1, Some(1)));
+}
+
+/// What is to be copied from under the line that begins so.
+fn copied(said: &Said, beginning: &str) -> Vec<String> {
+    said.line(beginning);
+    let lines = said.text.lines().skip_while(|line| !line.starts_with(beginning)).skip(1);
+    lines.map_while(|line| line.strip_prefix("      ")).map(str::to_owned).collect()
+}
+
+#[test]
+fn what_was_learnt_can_be_copied_into_the_configuration_and_is_then_as_that_says() {
+    const COPY: &str = "ok    learnt: this in the configuration keeps it from having to be learnt again:";
+    if is_not_softhsm() {
+        return;
+    }
+    for name in ["tpm2-pkcs11", "yubihsm2"] {
+        let place = Place::of(&Profile::named(name));
+        let check = |args: &[&str]| Said::of(place.start_in(args).wait_with_output().unwrap());
+        let said = check(&["--sign"]);
+        assert!(said.text.contains(" in [[token]] says so beforehand\n"), "{}", said.text);
+        let table = copied(&said, COPY);
+        assert!(table.len() > 2 && table[0] == "[[token]]" && table[1].starts_with("match = { "), "{table:?}");
+        let json = format!("\"toml\": \"{}\"", table.join("\n").replace('"', "\\\"").replace('\n', "\\n"));
+        assert!(check(&["--sign", "--json"]).text.contains(&json), "{json}");
+
+        let before = std::fs::read_to_string(place.path("config.toml")).unwrap();
+        let text = format!("{before}\n{}\n", table.join("\n"));
+        let config = place.directory.file("config.toml", &text);
+        let judged = config::judge(&config, &text, &Overrides::default(), None);
+        assert!(judged.problems.is_empty() && judged.warnings.is_empty(), "{:?}{:?}", judged.problems, judged.warnings);
+        let said = check(&["--sign"]);
+        said.went_well();
+        said.lacks(COPY);
+        assert!(!said.text.contains("says so beforehand"), "{}", said.text);
+        let decided = said.text.matches(", as the configuration says\n").count();
+        assert_eq!(decided, table.len() - 2, "{}", said.text);
+    }
 }
 
 #[test]

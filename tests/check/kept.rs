@@ -81,7 +81,8 @@ fn words(line: &str) -> String {
         let (last, word) = (before[index - 1].as_str(), &mut rest[0]);
         let end = if word.ends_with([',', ';', ':']) { &word[word.len() - 1..] } else { "" }.to_owned();
         match last {
-            "serial" if !word.starts_with("number") => *word = format!("N{end}"),
+            "serial" if !word.starts_with("number") && word != "=" => *word = format!("N{end}"),
+            "=" if index > 1 && before[index - 2] == "serial" => *word = "\"N\"".to_owned(),
             "slot" | "Slot" | "version" | "firmware" if is_number(word) => *word = format!("N{end}"),
             "ID" | "only:" if is_number(word) => *word = format!("N{end}"),
             "labelled" => *word = "L".to_owned(),

@@ -2,7 +2,7 @@
 
 use cascade_hsm_bridge::pkcs11::{
     Class, Curve, EcParams, Error, Filter, IdLength, KeyKind, KeyPairSpec, Labels, Match, Policy, PublicKey, Rung,
-    Settings, Token, Tokens, Usage,
+    Rungs, Settings, Token, Tokens, Usage,
 };
 use cryptoki::error::RvError;
 use cryptoki::mechanism::Mechanism;
@@ -62,13 +62,13 @@ fn says_no_usage_that_is_false_to_a_token_that_does_not_hear_it() {
 fn the_operator_decides_how_much_is_said_of_new_keys() {
     on_faulty_with_all("making::the_operator_decides_how_much_is_said_of_new_keys", |bench| {
         let control = refuse("C_GenerateKeyPair", "attribute = \"CKA_LABEL\"\nrv = \"CKR_TEMPLATE_INCONSISTENT\"");
-        let full = Policy { template: Some(Rung::Full), ..Policy::default() };
+        let full = Policy { template: Rungs::all(Rung::Full), ..Policy::default() };
         let tokens = tokens(bench, &control, full);
         let token = admit(&tokens, "one", PIN).unwrap();
         let refused = make(&token, P256).unwrap_err();
         assert_eq!(refused.rv(), Some(RvError::TemplateInconsistent));
         drop((token, tokens));
-        let unlabelled = Policy { template: Some(Rung::Unlabelled), ..Policy::default() };
+        let unlabelled = Policy { template: Rungs::all(Rung::Unlabelled), ..Policy::default() };
         let tokens = self::tokens(bench, &control, unlabelled);
         signs(&admit(&tokens, "one", PIN).unwrap(), P256);
     });
