@@ -6,7 +6,7 @@ use super::inside::Patience;
 use super::report::{Line, Report};
 use super::vendor::{Topic, Vendor};
 use crate::console::{Choice, Unclear, Visit};
-use crate::pkcs11::{Settings, SlotInfo, TokenInfo, Tokens};
+use crate::pkcs11::{Policy, Settings, SlotInfo, TokenInfo, Tokens};
 
 /// Lists slots and tokens; the one that was asked for, or is the only one.
 pub fn look(
@@ -129,7 +129,7 @@ fn sessions(token: &TokenInfo, settings: &Settings, report: &mut Report<'_>) {
     // openCryptoki allows all but one of 2^64, which is no limit.
     let is_limit = |most: &u64| *most < u64::from(u32::MAX);
     let limit = [token.max_sessions, token.max_rw_sessions].into_iter().flatten().filter(is_limit).min();
-    let ours = settings.max_sessions;
+    let ours = Policy::of(&settings.policies, token).max_sessions.unwrap_or(settings.max_sessions);
     let line = match limit {
         None => Line::ok("sessions", format!("the token names no limit; the bridge opens up to {ours}")),
         // One keeps the login, and serves only where there is no other.

@@ -177,6 +177,18 @@ fn takes_the_pin_that_the_configuration_names() {
     said.went_well();
 }
 
+#[test]
+fn tells_the_sessions_that_the_configuration_allows_this_token() {
+    if is_not_softhsm() {
+        return;
+    }
+    let place = Place::new();
+    let table = "[[token]]\nname = 'signer 5117'\nmax-sessions = 5\n[[token]]\nname = 'other'\nmax-sessions = 7";
+    place.configure(&Token::module(), "max-sessions = 9", table);
+    let line = place.check(&[]).line("ok    sessions: ");
+    assert_eq!(line, "ok    sessions: the token names no limit; the bridge opens up to 5");
+}
+
 /// Runs it at a terminal at which `typed` is typed.
 fn at_a_terminal(place: &Place, typed: &str) -> Said {
     let check = place.command(&["--data-objects"]);
