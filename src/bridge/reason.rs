@@ -20,7 +20,7 @@ impl From<Error> for Failure {
             Error::NoSession => Self::new(ResultReason::GENERAL_FAILURE, "no session of the token became free in time"),
             Error::Closed => Self::new(ResultReason::GENERAL_FAILURE, "the server is stopping"),
             Error::Call { rv, .. } => Self::new(reason_for(*rv), error.to_string()),
-            Error::Fixed { .. } | Error::NotTaken { .. } => {
+            Error::Fixed { .. } | Error::NoPin | Error::NotTaken { .. } => {
                 Self::new(ResultReason::PERMISSION_DENIED, error.to_string())
             }
             Error::Unsupported(_) => Self::new(ResultReason::FEATURE_NOT_SUPPORTED, error.to_string()),

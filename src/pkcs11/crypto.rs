@@ -5,6 +5,7 @@ use cryptoki::error::RvError;
 use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::ObjectHandle;
 use cryptoki::session::{Session, UserType};
+use cryptoki::types::RawAuthPin;
 use zeroize::Zeroizing;
 
 use super::error::Error;
@@ -45,33 +46,47 @@ impl Token {
         data: &[u8],
     ) -> Result<Vec<u8>, Error> {
         let functions = self.library.functions().filter(|functions| functions.has_sign());
-        match (functions, key.always_authenticate) {
-            (Some(functions), authenticate) => {
+        // Before anything is begun that would then have to be ended.
+        let proof = if key.always_authenticate { Some(self.proof()?) } else { None };
+        match (functions, proof) {
+            (Some(functions), proof) => {
                 session.sign_init(mechanism, object)?;
-                if authenticate {
-                    self.authenticate(session)?;
+                if let Some(proof) = proof {
+                    self.authenticate(session, &proof)?;
                 }
                 sign_without_asking(functions, session, key, data)
             }
-            (None, false) => Ok(session.sign(mechanism, object, data)?),
+            (None, None) => Ok(session.sign(mechanism, object, data)?),
             // The binding has no other call after a login than this one, which some mechanisms do not have.
-            (None, true) => {
+            (None, Some(proof)) => {
                 session.sign_init(mechanism, object)?;
-                self.authenticate(session)?;
+                self.authenticate(session, &proof)?;
                 session.sign_update(data)?;
                 Ok(session.sign_final()?)
             }
         }
     }
 
-    /// The login of its own that a key with CKA_ALWAYS_AUTHENTICATE wants between C_SignInit and C_Sign.
-    fn authenticate(&self, session: &Session) -> Result<(), Error> {
+    /// What a key with CKA_ALWAYS_AUTHENTICATE is opened with.
+    fn proof(&self) -> Result<Proof, Error> {
+        match self.login_kind() {
+            LoginKind::ProtectedPath => Ok(Proof::Typed),
+            // The module may know a PIN, but it is to be given one here.
+            LoginKind::None => Err(Error::NoPin),
+            // One that the token has refused is not tried again.
+            LoginKind::User => {
+                let refused = Error::Call { function: "C_Login", rv: RvError::PinIncorrect };
+                self.gate.kept().map(Proof::Pin).ok_or(refused)
+            }
+        }
+    }
+
+    /// The login of its own that such a key wants between C_SignInit and C_Sign.
+    fn authenticate(&self, session: &Session, proof: &Proof) -> Result<(), Error> {
         let kind = UserType::ContextSpecific;
-        let result = if self.login_kind() == LoginKind::ProtectedPath {
-            session.login(kind, None)
-        } else {
-            let refused = Error::Call { function: "C_Login", rv: RvError::PinIncorrect };
-            session.login_with_raw(kind, &self.gate.kept().ok_or(refused)?)
+        let result = match proof {
+            Proof::Pin(pin) => session.login_with_raw(kind, pin),
+            Proof::Typed => session.login(kind, None),
         };
         result.map_err(Error::from).inspect_err(|error| {
             if error.rv().is_some_and(is_wrong_pin) {
@@ -138,6 +153,14 @@ impl Token {
             }
         });
     }
+}
+
+/// How a login is proved. There is no Debug: it holds the PIN.
+enum Proof {
+    /// With the PIN that is kept.
+    Pin(RawAuthPin),
+    /// With one that is typed at the token.
+    Typed,
 }
 
 /// C_Sign into a buffer of the length that the key's signatures have. To ask for it first costs a remote module a round trip, and

@@ -49,6 +49,8 @@ pub enum Error {
     IdTaken,
     /// Others had the token for so long that it is too late to begin.
     Late,
+    /// The key wants a login of its own, and there is no PIN to make it with.
+    NoPin,
     /// No session was free within the session timeout.
     NoSession,
     /// No object of the class has the CKA_ID.
@@ -131,6 +133,7 @@ impl fmt::Display for Error {
             Self::Fixed { attribute } => write!(f, "the token does not let {attribute} be changed"),
             Self::IdTaken => f.write_str("every CKA_ID tried for the new key is in use"),
             Self::Late => f.write_str("not begun: others had the token for too long"),
+            Self::NoPin => f.write_str("the key wants the token's PIN for each signature, and none is known"),
             Self::NoSession => f.write_str("no session with the token became free in time"),
             Self::NotFound { class } => write!(f, "no {class} object has this CKA_ID"),
             Self::NotTaken { attribute } => write!(f, "the token did not take {attribute} as given"),

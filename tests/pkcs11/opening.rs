@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use cascade_hsm_bridge::pkcs11::{
-    Class, Curve, Error, Filter, KeyKind, LoginKind, Match, Policy, Refusal, Settings, Token, Tokens,
+    Class, Curve, Error, Filter, Key, KeyKind, LoginKind, Match, Policy, Refusal, Settings, Token, Tokens,
 };
 use cryptoki::error::RvError;
 use cryptoki::mechanism::Mechanism;
@@ -188,6 +188,25 @@ fn the_pin_of_such_a_key_is_not_tried_again_once_it_is_wrong() {
             assert_eq!(sign().unwrap_err().rv(), Some(RvError::PinIncorrect));
         }
         assert_eq!(bench.count("C_Login") - before, 1);
+    });
+}
+
+#[test]
+fn such_a_key_on_a_token_without_login_is_refused_for_want_of_a_pin() {
+    on_faulty_with_all("opening::such_a_key_on_a_token_without_login_is_refused_for_want_of_a_pin", |bench| {
+        let own = format!("[token]\nown-pin = {PIN:?}\n");
+        let tokens = tokens(bench, &own, LoginKind::None);
+        let token = tokens.find("one").unwrap();
+        tokens.open(&token).unwrap();
+        let (other, pair) = (make(&token, P256).unwrap(), make(&token, P256).unwrap());
+        let key = Key { always_authenticate: true, ..Key::clone(&pair.private) };
+        let before = bench.count("C_Login");
+        for _ in 0..3 {
+            assert_eq!(token.sign(&key, &Mechanism::Ecdsa, &sha256(b"data")), Err(Error::NoPin));
+            // Nothing was begun in the session.
+            token.sign(&other.private, &Mechanism::Ecdsa, &sha256(b"data")).unwrap();
+        }
+        assert_eq!((bench.count("C_Login"), bench.count("sessions")), (before, 2));
     });
 }
 
