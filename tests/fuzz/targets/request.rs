@@ -2,7 +2,8 @@
 #![no_main]
 
 use cascade_hsm_bridge::kmip::{
-    Attribute, CryptographicParameters, Limits, Request, TemplateAttribute, Version, decode_version, stated_version, tag,
+    Attribute, CryptographicParameters, Limits, Request, TemplateAttribute, Version, decode_version, stated_version,
+    tag,
 };
 use cascade_hsm_bridge::ttlv::Item;
 use libfuzzer_sys::fuzz_target;
