@@ -1,6 +1,6 @@
 //! What the hostile peers are let loose on: a bridge, and well-behaved clients at work.
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -29,10 +29,22 @@ pub struct Stage {
 }
 
 impl Stage {
+    /// A bridge with little patience of every kind.
     pub fn set(server: &str) -> Stage {
+        Stage::with(Options { server: format!("{IMPATIENT}{server}"), ..Options::default() })
+    }
+
+    /// A bridge with little patience of one kind, and enough of every other for it to be none of those that ended a connection.
+    pub fn with_one_deadline(kind: &str) -> Stage {
+        let kinds = ["handshake", "request", "write", "idle", "unauthenticated"];
+        assert!(kinds.contains(&kind));
+        let timeout = |each: &str| format!("{each}-timeout = {}\n", if each == kind { 3 } else { 600 });
+        Stage::with(Options { server: kinds.map(timeout).concat(), ..Options::default() })
+    }
+
+    pub fn with(options: Options) -> Stage {
         let token = Token::create();
-        let server = format!("{IMPATIENT}{server}");
-        let bridge = Bridge::start_with(&token, Options { server, ..Default::default() });
+        let bridge = Bridge::start_with(&token, options);
         let key = Client::connect(&bridge, &token).create_key_pair(&KeySpec::any(&token)).private;
         Stage { token, bridge, key }
     }
@@ -101,6 +113,19 @@ impl Stage {
         socket
     }
 
+    /// How many connections ended for the reason that the log gives in these words.
+    pub fn ended(&self, why: &str) -> usize {
+        self.bridge.log().matches(why).count()
+    }
+
+    /// A connection that has shown the right PIN.
+    pub fn proven(&self) -> Client {
+        let mut client = Client::connect(&self.bridge, &self.token);
+        client.call(Item::new(operation::LOCATE, vec![])).payload();
+        client
+    }
+
+    /// A connection that has shown none.
     pub fn stranger(&self) -> Client {
         Client::connect_as(&self.bridge, None)
     }
@@ -135,15 +160,6 @@ pub fn client_hello() -> Vec<u8> {
     let mut hello = Vec::new();
     connection.write_tls(&mut hello).unwrap();
     hello
-}
-
-/// A byte now and then until the bridge closes.
-pub fn trickle(to: &mut impl Write) {
-    let since = Instant::now();
-    while to.write_all(&[0x42]).and_then(|()| to.flush()).is_ok() {
-        assert!(since.elapsed() < PATIENCE, "the bridge waits for ever");
-        thread::sleep(Duration::from_millis(100));
-    }
 }
 
 pub fn query() -> Request {
