@@ -2,9 +2,10 @@
 
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::stage::{Stage, client_hello, eventually, is_closed, query};
+use crate::support::bridge::Options;
 use crate::support::message::Item;
 use crate::support::tags::operation;
 
@@ -117,6 +118,27 @@ fn resets_at_every_stage_cost_their_own_connection() {
                 await_answer(client.socket());
             }
             eventually("they end", || stage.ended(late) >= before + RESETS);
+        }
+    });
+}
+
+#[test]
+fn renegotiation_costs_its_own_connection() {
+    let tables = "[server.tls]\nmin-version = \"1.2\"".to_owned();
+    let mut stage = Stage::with(Options { tables, ..Options::default() });
+    stage.withstands(|stage| {
+        for _ in 0..20 {
+            let mut client = Command::new("openssl");
+            client.args(["s_client", "-tls1_2", "-connect", &stage.bridge.address.to_string()]);
+            client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            let mut client = client.spawn().expect("openssl is installed (make deps)");
+            // It would take the end of its input for a wish to leave, so that stays open until it has left.
+            let mut keys = client.stdin.take().unwrap();
+            keys.write_all(b"R\n").unwrap();
+            let output = client.wait_with_output().unwrap();
+            let (said, why) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            assert!(said.contains("TLSv1.2") && why.contains("RENEGOTIATING"), "{said}{why}");
+            assert!(!output.status.success() && why.contains("no renegotiation"), "{said}{why}");
         }
     });
 }
