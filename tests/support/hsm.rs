@@ -282,3 +282,11 @@ pub fn skipped(is_so: bool, why: impl fmt::Display) -> bool {
     }
     is_so
 }
+
+/// Whether a part of a test is left out, which goes on after it and is no less passed.
+pub fn skipped_in_part(is_so: bool, why: impl fmt::Display) -> bool {
+    if is_so {
+        println!("skipped in part: {why}");
+    }
+    is_so
+}

@@ -6,7 +6,7 @@ use super::hsm::Hsm;
 use super::programs::Test;
 use super::run::Outcome;
 
-/// A line for each test with a column for each module; why tests were skipped is below, by number.
+/// A line for each test with a column for each module; why tests or parts of them were skipped is below, by number.
 pub fn table(hsms: &[Hsm], tests: &[Test], outcomes: &[Vec<Outcome>]) -> String {
     let mut reasons: Vec<&str> = Vec::new();
     let mut text = String::new();
@@ -28,6 +28,7 @@ pub fn table(hsms: &[Hsm], tests: &[Test], outcomes: &[Vec<Outcome>]) -> String 
     }
     for (head, which) in [
         ("passed", (|outcome| *outcome == Outcome::Passed) as fn(&Outcome) -> bool),
+        ("passed in part", |outcome| matches!(outcome, Outcome::PassedInPart(_))),
         ("failed", |outcome| *outcome == Outcome::Failed),
         ("skipped", |outcome| matches!(outcome, Outcome::Skipped(_))),
     ] {
@@ -35,7 +36,7 @@ pub fn table(hsms: &[Hsm], tests: &[Test], outcomes: &[Vec<Outcome>]) -> String 
         line(&mut text, head, &counts);
     }
     for (number, reason) in reasons.iter().enumerate() {
-        let _ = writeln!(text, "skip {}: {reason}", number + 1);
+        let _ = writeln!(text, "{}: {reason}", number + 1);
     }
     text
 }
@@ -44,12 +45,18 @@ fn cell<'a>(outcome: &'a Outcome, reasons: &mut Vec<&'a str>) -> String {
     match outcome {
         Outcome::Passed => "ok".to_string(),
         Outcome::Failed => "FAILED".to_string(),
-        Outcome::Skipped(why) => {
-            let known = reasons.iter().position(|reason| reason == why).unwrap_or_else(|| {
-                reasons.push(why);
-                reasons.len() - 1
-            });
-            format!("skip {}", known + 1)
+        Outcome::PassedInPart(left_out) => {
+            let numbers: Vec<String> = left_out.iter().map(|why| number(why, reasons).to_string()).collect();
+            format!("part {}", numbers.join(","))
         }
+        Outcome::Skipped(why) => format!("skip {}", number(why, reasons)),
     }
+}
+
+fn number<'a>(why: &'a str, reasons: &mut Vec<&'a str>) -> usize {
+    let known = reasons.iter().position(|reason| *reason == why);
+    known.unwrap_or_else(|| {
+        reasons.push(why);
+        reasons.len() - 1
+    }) + 1
 }
