@@ -12,13 +12,12 @@ use std::thread;
 use std::time::Duration;
 
 use support::bridge::Options;
-use support::hsm::{Hsm, SO_PIN};
 use support::key::{KeyPair, sign_item};
 use support::scratch::Scratch;
 use support::tags::{continuation, operation, reason};
 use support::{Bridge, Client, Faulty, Item, KeySpec, Request, Response, Token, until};
 
-const NEW_PIN: &str = "pin-6027-of-the-user";
+const NEW_PIN: &str = "pin-6027";
 
 /// A bridge that gives a call to the module a second.
 fn impatient(faulty: &Faulty, token: &Token) -> Bridge {
@@ -449,15 +448,13 @@ fn who_gets_no_session_in_time_is_told_so_and_the_others_are_served() {
 
 #[test]
 fn a_token_that_is_initialised_anew_is_served_with_its_new_pin() {
-    if Hsm::chosen().is_not(Hsm::SoftHsm2, "it is initialised anew by softhsm2-util") {
-        return;
-    }
     let (token, faulty) = (Token::create(), Faulty::new());
     let bridge = Bridge::start_with(&token, faulty.options());
     let old = Client::connect(&bridge, &token).create_key_pair(&KeySpec::any(&token));
-    let slot = token.slot().to_string();
-    let again = ["--init-token", "--slot", &slot, "--label", &token.label, "--pin", NEW_PIN, "--so-pin", SO_PIN];
-    assert!(token.command("softhsm2-util").args(again).output().unwrap().status.success());
+    if let Err(why) = token.initialise_anew(NEW_PIN) {
+        let why = why.lines().find(|line| line.contains("CKR_")).unwrap_or(&why);
+        return println!("skipped: the module does not initialise a token anew: {why}");
+    }
     let mut client = Client::connect_as(&bridge, Some((&token.label, NEW_PIN)));
     client.call(sign_item(&old.private, token.sign_parameters(), b"data")).is_refused(reason::ITEM_NOT_FOUND);
     let new = client.create_key_pair(&KeySpec::any(&token));

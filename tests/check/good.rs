@@ -6,10 +6,11 @@ use std::process::{Command, Stdio};
 
 use cascade_hsm_bridge::config::{self, Overrides};
 
-use super::place::{Place, Said, is_not_softhsm};
+use super::place::{Place, Said, plays_no_profiles};
 use super::support::bridge::Options;
+use super::support::hsm::skipped_in_part;
 use super::support::profile::Profile;
-use super::support::{Bridge, Token};
+use super::support::{Bridge, KeySpec, Token};
 
 /// What python3 makes of a JSON text, an element of the array a line; it fails if it is none.
 fn read_json(text: &str) -> Vec<String> {
@@ -26,12 +27,11 @@ fn read_json(text: &str) -> Vec<String> {
 
 #[test]
 fn without_a_pin_it_says_what_can_be_seen_without_one() {
-    if is_not_softhsm() {
-        return;
-    }
     let place = Place::new();
     let said = place.check(&[]);
-    said.line("ok    module: SoftHSM, Implementation of PKCS11, version 2.");
+    let info = place.token.module_info().unwrap();
+    let manufacturer = info.lines().find_map(|line| line.strip_prefix("Manufacturer")).unwrap().trim();
+    said.line(&format!("ok    module: {manufacturer}, "));
     said.line("ok    token 'signer 5117': slot ");
     said.line("ok    mechanism RSA: made by CKM_RSA_PKCS_KEY_PAIR_GEN (");
     assert!(said.line("warn  login: not tried: the PIN is not known").contains("hint: --pin-file names a file"));
@@ -41,48 +41,45 @@ fn without_a_pin_it_says_what_can_be_seen_without_one() {
 
 #[test]
 fn makes_signs_renames_and_destroys_a_key_of_each_algorithm() {
-    if is_not_softhsm() {
-        return;
-    }
     let place = Place::new();
     let said = place.check_in(&["--sign"]);
     said.went_well();
     said.line("ok    login: done with the PIN of --pin-file");
-    for name in ["RSA-2048", "P-256", "P-384", "Ed25519"] {
+    let makes = |bits| place.token.makes(&KeySpec::ecdsa(bits));
+    let has_edwards = place.token.offers("EC-EDWARDS-KEY-PAIR-GEN", "generate_key_pair");
+    for (name, is_made) in [("RSA-2048", true), ("P-256", makes(256)), ("P-384", makes(384)), ("Ed25519", has_edwards)]
+    {
+        if skipped_in_part(!is_made, format!("the token does not list {name}")) {
+            continue;
+        }
         let line = said.line(&format!("ok    sign {name}: made in "));
         for part in ["; public key read; ", ", verified", "; renamed in ", "; destroyed in "] {
             assert!(line.contains(part), "{part}: {line}");
         }
         assert!(!line.contains("verified by the token"), "{line}");
     }
-    let rates = said.line("ok    signatures: P-256 per second and sessions: ");
+    let rates = said.line(&format!("ok    signatures: {} per second and sessions: ", place.quickest()));
     assert!(rates.contains(" with 1, ") && rates.contains(" with 8, "), "{rates}");
     place.assert_empty();
 }
 
 #[test]
 fn touches_data_objects_only_when_told_to() {
-    if is_not_softhsm() {
-        return;
-    }
     let place = Place::new();
     place.check_in(&["--sign"]).lacks("ok    data objects");
     let said = place.check_in(&["--data-objects"]);
-    said.line("ok    data objects: private ones: made, read, replaced by a new one, destroyed");
+    said.line("ok    data objects: private ones: made, read, ");
     said.went_well();
     assert!(!place.token.pkcs11_tool(&["--list-objects", "--type", "data"]).contains("bridge-check"));
 }
 
 #[test]
 fn says_the_same_in_json() {
-    if is_not_softhsm() {
-        return;
-    }
     let place = Place::new();
     let said = place.check_in(&["--json", "--sign"]);
     let lines = read_json(&said.text);
     assert_eq!(said.code, Some(0));
-    for beginning in ["ok token 'signer 5117' ", "ok sign P-256 ", "ok signatures "] {
+    for beginning in ["ok token 'signer 5117' ", &format!("ok sign {} ", place.quickest()), "ok signatures "] {
         assert!(lines.iter().any(|line| line.starts_with(beginning)), "{beginning}: {lines:?}");
     }
     assert!(lines.iter().all(|line| line.ends_with("['hint', 'result', 'subject', 'text', 'values']")), "{lines:?}");
@@ -101,7 +98,7 @@ fn copied(said: &Said, beginning: &str) -> Vec<String> {
 #[test]
 fn what_was_learnt_can_be_copied_into_the_configuration_and_is_then_as_that_says() {
     const COPY: &str = "ok    learnt: this in the configuration keeps it from having to be learnt again:";
-    if is_not_softhsm() {
+    if plays_no_profiles() {
         return;
     }
     for name in ["tpm2-pkcs11", "yubihsm2"] {
@@ -138,25 +135,19 @@ fn a_command_line_that_is_not_understood_is_no_failure_of_the_set_up() {
 
 #[test]
 fn a_secret_that_cannot_be_read_does_not_keep_the_token_from_being_looked_at() {
-    if is_not_softhsm() {
-        return;
-    }
     let place = Place::new();
     place.configure(&Token::module(), "", "[[token]]\nname = 'signer 5117'\npin-file = '/nonexistent/pin'");
     let said = place.check(&[]);
     said.line("FAIL  secrets: cannot read the secret in /nonexistent/pin");
     said.line("ok    token 'signer 5117': ");
-    said.line("ok    mechanism P-256: ");
+    said.line("ok    mechanism RSA: ");
     assert_eq!(said.code, Some(1));
 }
 
 #[test]
 fn wants_to_be_told_which_of_several_tokens() {
-    if is_not_softhsm() {
-        return;
-    }
     let place = Place::new();
-    place.token.add("other", "another-pin");
+    place.token.add("other", "pin-2846");
     let said = place.check(&[]);
     assert_eq!(said.code, Some(1));
     assert!(said.line("FAIL  token: there are several tokens").contains("hint: --token says which"));
@@ -166,9 +157,6 @@ fn wants_to_be_told_which_of_several_tokens() {
 
 #[test]
 fn takes_the_pin_that_the_configuration_names() {
-    if is_not_softhsm() {
-        return;
-    }
     let place = Place::new();
     let more = format!("[[token]]\nname = 'signer 5117'\npin-file = {:?}", place.path("pin"));
     place.configure(&Token::module(), "", &more);
@@ -179,14 +167,11 @@ fn takes_the_pin_that_the_configuration_names() {
 
 #[test]
 fn tells_the_sessions_that_the_configuration_allows_this_token() {
-    if is_not_softhsm() {
-        return;
-    }
     let place = Place::new();
     let table = "[[token]]\nname = 'signer 5117'\nmax-sessions = 5\n[[token]]\nname = 'other'\nmax-sessions = 7";
     place.configure(&Token::module(), "max-sessions = 9", table);
     let line = place.check(&[]).line("ok    sessions: ");
-    assert_eq!(line, "ok    sessions: the token names no limit; the bridge opens up to 5");
+    assert!(line.ends_with("; the bridge opens up to 5"), "{line}");
 }
 
 /// Runs it at a terminal at which `typed` is typed.
@@ -221,9 +206,6 @@ fn at_a_terminal(place: &Place, typed: &str) -> Said {
 
 #[test]
 fn asks_for_the_pin_at_the_terminal_once_and_does_not_show_it() {
-    if is_not_softhsm() {
-        return;
-    }
     let place = Place::new();
     let said = at_a_terminal(&place, &format!("{}\n", place.token.pin));
     said.line("ok    login: done with the PIN typed");
@@ -235,9 +217,6 @@ fn asks_for_the_pin_at_the_terminal_once_and_does_not_show_it() {
 
 #[test]
 fn an_interrupted_question_for_the_pin_ends_it() {
-    if is_not_softhsm() {
-        return;
-    }
     let place = Place::new();
     // The key that interrupts, as the terminal reads it.
     let said = at_a_terminal(&place, "half a p\u{3}");
@@ -248,9 +227,6 @@ fn an_interrupted_question_for_the_pin_ends_it() {
 
 #[test]
 fn tells_a_port_that_the_running_bridge_has_from_one_that_another_program_has() {
-    if is_not_softhsm() {
-        return;
-    }
     let place = Place::new();
     let bridge = Bridge::start_with(&place.token, Options::default());
     let config = std::fs::read_to_string(place.path("config.toml")).unwrap();
@@ -280,9 +256,6 @@ fn tells_a_port_that_the_running_bridge_has_from_one_that_another_program_has() 
 
 #[test]
 fn looks_at_the_certificate() {
-    if is_not_softhsm() {
-        return;
-    }
     let place = Place::new();
     let (certificate, key) = (place.path("cert.pem"), place.path("key.pem"));
     let make = |curve: &str, days: &str| {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::{env, fs, thread};
 
-use super::place::{Place, Said, is_not_softhsm};
+use super::place::{Place, Said, plays_no_profiles};
 use super::support::profile::Profile;
 
 #[test]
@@ -21,7 +21,7 @@ fn prints_for_this_module_what_is_kept() {
 fn prints_for_each_profile_what_is_kept() {
     /// Runs at one time.
     const WORKERS: usize = 3;
-    if is_not_softhsm() {
+    if plays_no_profiles() {
         return;
     }
     let profiles = Mutex::new(Profile::all());

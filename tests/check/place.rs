@@ -6,10 +6,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-use super::support::hsm::Hsm;
+use super::support::hsm::{Hsm, skipped_in_part};
 use super::support::profile::Profile;
 use super::support::scratch::Scratch;
-use super::support::{self, Faulty, Token};
+use super::support::{self, Faulty, KeySpec, Token};
 
 /// A token, and a directory of the test's own with a configuration file and one with the PIN.
 pub struct Place {
@@ -28,9 +28,14 @@ pub struct Said {
     pub text: String,
 }
 
-/// Whether the tests run on another module than the one whose words these tests know. What each prints is kept.
-pub fn is_not_softhsm() -> bool {
-    Hsm::chosen().is_not(Hsm::SoftHsm2, "the words are those that are said of it")
+/// Whether the tests run on the module whose hints they know; on another, its vendor's are left out. What each prints is kept.
+pub fn knows_the_hints() -> bool {
+    !skipped_in_part(Hsm::chosen() != Hsm::SoftHsm2, "the hints are those of SoftHSM")
+}
+
+/// Whether the tests run on another module than the one that the profiles of others are written for.
+pub fn plays_no_profiles() -> bool {
+    Hsm::chosen().is_not(Hsm::SoftHsm2, "the profiles are played over it")
 }
 
 impl Place {
@@ -108,10 +113,18 @@ impl Place {
         command
     }
 
-    /// Runs it. It may print to standard output only.
+    /// The algorithm that the token makes keys of fastest, as the command calls it.
+    pub fn quickest(&self) -> &'static str {
+        if self.token.makes(&KeySpec::ecdsa(256)) { "P-256" } else { "RSA-2048" }
+    }
+
+    /// Runs it. It may print to standard output only; modules have their own ways with standard error.
     pub fn check(&self, args: &[&str]) -> Said {
         let Output { status, stdout, stderr } = self.command(args).output().unwrap();
-        assert_eq!(String::from_utf8_lossy(&stderr), "");
+        let stderr = String::from_utf8_lossy(&stderr);
+        let is_ours =
+            |line: &str| ["ok  ", "warn  ", "FAIL  ", "cascade-hsm-bridge: "].iter().any(|ours| line.starts_with(ours));
+        assert!(!stderr.lines().any(is_ours), "{stderr}");
         let text = String::from_utf8(stdout).unwrap();
         assert!(!text.contains(&self.token.pin), "{text}");
         Said::new(status.code(), text)

@@ -7,6 +7,7 @@ use cascade_hsm_bridge::pkcs11::{LoadError, Module};
 
 use crate::bench::{PIN, admit, on_spy, on_token};
 use crate::support::Hsm;
+use crate::support::hsm::skipped;
 use crate::support::scratch::Scratch;
 
 #[test]
@@ -37,11 +38,11 @@ fn says_why_a_module_cannot_be_loaded() {
 
 #[test]
 fn says_what_c_initialize_returned_and_where_to_look() {
-    if Hsm::chosen().is_not(Hsm::SoftHsm2, "it fails for want of its configuration") {
-        return;
-    }
     on_token("load::says_what_c_initialize_returned_and_where_to_look", |bench| {
-        fs::remove_file(bench.file("conf")).unwrap();
+        let _ = fs::remove_file(bench.file("conf"));
+        if skipped(bench.store().module_info().is_ok(), "the module wants no configuration") {
+            return;
+        }
         let error = Module::load(&bench.module).err().unwrap();
         let text = error.to_string();
         assert!(text.contains("C_Initialize: CKR_") && text.contains("SOFTHSM2_CONF"), "{text}");
@@ -52,6 +53,8 @@ fn says_what_c_initialize_returned_and_where_to_look() {
 fn a_module_that_nobody_uses_any_more_is_finalized() {
     on_spy("load::a_module_that_nobody_uses_any_more_is_finalized", |bench| {
         drop(bench.tokens());
+        // When it is finalized again, openCryptoki 3.8 closes the numbers that its descriptors had before: they are not to be the record's.
+        (0..16).for_each(|_| std::mem::forget(fs::File::open("/dev/null").unwrap()));
         let tokens = bench.tokens();
         let token = admit(&tokens, "one", PIN).unwrap();
         // A token in use keeps the module.

@@ -77,7 +77,7 @@ fn the_operator_decides_how_much_is_said_of_new_keys() {
 #[test]
 fn names_an_edwards_curve_as_the_token_understands_it() {
     on_faulty("making::names_an_edwards_curve_as_the_token_understands_it", |bench| {
-        if bench.lacks_edwards() {
+        if bench.store().lacks("EC-EDWARDS-KEY-PAIR-GEN", "generate_key_pair") {
             return;
         }
         // YubiHSM knows the name only, NetHSM the identifier only.

@@ -10,7 +10,7 @@ use cryptoki::error::RvError;
 use cryptoki::mechanism::Mechanism;
 
 use crate::bench::{Bench, PIN, admit, make, on_faulty_with_all, on_token, sha256};
-use crate::support::hsm::Hsm;
+use crate::support::hsm::skipped;
 
 const P256: KeyKind = KeyKind::Ec(Curve::P256);
 
@@ -155,21 +155,40 @@ fn never_uses_up_the_last_try_of_a_token_that_tells_its_time_oddly() {
 #[test]
 fn a_key_that_wants_a_login_for_each_signature_gets_it() {
     on_token("opening::a_key_that_wants_a_login_for_each_signature_gets_it", |bench| {
-        if Hsm::chosen().is_not(Hsm::SoftHsm2, "others do not make such keys") {
+        let store = bench.store();
+        let loaded = bench.tokens();
+        // The binding can end only what is signed in several parts with a login in between.
+        let (kind, mechanism, name) = match bench.is_apart() {
+            true => ("rsa:2048", Mechanism::Sha256RsaPkcs, "SHA256-RSA-PKCS"),
+            false if store.any_kind().starts_with("rsa") => (store.any_kind(), bench.mechanism(), "RSA-PKCS"),
+            false => (store.any_kind(), bench.mechanism(), "ECDSA"),
+        };
+        drop(loaded);
+        let asked = ["--keypairgen", "--key-type", kind, "--id", "0a0b", "--usage-sign", "--always-auth"];
+        let is_made = store.try_pkcs11_tool(&asked).is_some();
+        let wants_it = |object: &String| object.contains("always authenticate");
+        let data = bench.file("data");
+        std::fs::write(&data, sha256(b"data")).unwrap();
+        let signed = ["--sign", "-m", name, "--id", "0a0b", "--input-file", data.to_str().unwrap()];
+        let is_used = || store.try_pkcs11_tool(&signed).is_some();
+        if skipped(
+            !is_made || !store.objects().iter().any(wants_it) || !is_used(),
+            "the token makes no such keys, or does not let pkcs11-tool sign with them",
+        ) {
             return;
         }
-        bench.pkcs11_tool(&["--keypairgen", "--key-type", "EC:prime256v1", "--id", "0a0b", "--always-auth"]);
         let tokens = bench.tokens();
         let token = admit(&tokens, "one", PIN).unwrap();
         let key = token.key(Class::PrivateKey, &[0x0a, 0x0b]).unwrap();
         assert!(key.always_authenticate);
         let public = token.key(Class::PublicKey, &[0x0a, 0x0b]).unwrap();
         for _ in 0..3 {
-            let signature = token.sign(&key, &Mechanism::Ecdsa, &sha256(b"data")).unwrap();
-            assert!(token.verify(&public, &Mechanism::Ecdsa, &sha256(b"data"), &signature).unwrap());
+            let signature = token.sign(&key, &mechanism, &sha256(b"data")).unwrap();
+            assert!(token.verify(&public, &mechanism, &sha256(b"data"), &signature).unwrap());
         }
         // Others are signed with as ever meanwhile.
-        works(&token);
+        let pair = make(&token, bench.kind()).unwrap();
+        token.sign(&pair.private, &bench.mechanism(), &sha256(b"data")).unwrap();
     });
 }
 

@@ -118,15 +118,6 @@ impl Hsm {
         skipped(self != other, format!("not {other}: {why}"))
     }
 
-    /// Whether services of the module serve none but the user who has started them, which then is why a test is left out.
-    pub fn is_for_one_user(self) -> bool {
-        skipped(self.is_a_go_between(), format!("{self}: its services serve the user who started them"))
-    }
-
-    fn is_a_go_between(self) -> bool {
-        matches!(self, Hsm::P11Kit | Hsm::OpenCryptoki | Hsm::Tpm2)
-    }
-
     /// Prepares `directory` for tokens.
     pub fn set_up(self, directory: &Path) -> Place {
         let store = directory.join("tokens");
@@ -180,37 +171,48 @@ impl Hsm {
         Place { environment, services }
     }
 
-    /// Makes the token with that number, counted from 0. `tool` gives a command that sees the tokens.
-    pub fn add(self, number: u32, label: &str, pin: &str, tool: impl Fn(&str) -> Command) {
+    /// Makes the token with that number, counted from 0. `tool` gives a command that sees the tokens. The error says why it is refused.
+    pub fn add(self, number: u32, label: &str, pin: &str, tool: impl Fn(&str) -> Command) -> Result<(), String> {
         match self {
             Hsm::SoftHsm2 | Hsm::Spy | Hsm::P11Kit => {
                 let mut command = tool("softhsm2-util");
-                run(command.args(["--init-token", "--free", "--label", label, "--pin", pin, "--so-pin", SO_PIN]));
+                command.args(["--init-token", "--free", "--label", label, "--pin", pin, "--so-pin", SO_PIN]);
+                attempt(&mut command).map(drop)
             }
             Hsm::Tpm2 => {
-                run(tool("tpm2_ptool").args(["addtoken", "--pid", "1", "--label", label]).args([
-                    "--userpin",
-                    pin,
-                    "--sopin",
-                    SO_PIN,
-                ]));
+                let mut command = tool("tpm2_ptool");
+                command.args(["addtoken", "--pid", "1", "--label", label, "--userpin", pin, "--sopin", SO_PIN]);
+                attempt(&mut command).map(drop)
             }
             Hsm::Kryoptic | Hsm::OpenCryptoki => {
-                let slot = self.slot(number).to_string();
-                let pkcs11_tool = |arguments: &[&str]| {
-                    let mut command = tool("pkcs11-tool");
-                    command.arg("--module").arg(self.library()).args(["--slot", &slot]).args(arguments);
-                    run(&mut command);
-                };
                 let first = if self == Hsm::OpenCryptoki { FIRST_SO_PIN } else { SO_PIN };
-                pkcs11_tool(&["--init-token", "--label", label, "--so-pin", first]);
-                let officer = ["--login", "--login-type", "so", "--so-pin"];
-                if first != SO_PIN {
-                    pkcs11_tool(&[&officer[..], &[first, "--change-pin", "--new-pin", SO_PIN]].concat());
-                }
-                pkcs11_tool(&[&officer[..], &[SO_PIN, "--init-pin", "--pin", pin]].concat());
+                self.initialise(self.slot(number).into(), label, first, pin, tool)
             }
         }
+    }
+
+    /// Initialises the token in a slot through the module itself; the error says why that is refused.
+    pub fn initialise(
+        self,
+        slot: u64,
+        label: &str,
+        so_pin: &str,
+        pin: &str,
+        tool: impl Fn(&str) -> Command,
+    ) -> Result<(), String> {
+        let slot = slot.to_string();
+        let pkcs11_tool = |arguments: &[&str]| {
+            let mut command = tool("pkcs11-tool");
+            command.arg("--module").arg(self.library()).args(["--slot", &slot]).args(arguments);
+            attempt(&mut command)
+        };
+        let officer = ["--login", "--login-type", "so", "--so-pin"];
+        pkcs11_tool(&["--init-token", "--label", label, "--so-pin", so_pin])?;
+        if so_pin != SO_PIN {
+            pkcs11_tool(&[&officer[..], &[so_pin, "--change-pin", "--new-pin", SO_PIN]].concat())?;
+        }
+        pkcs11_tool(&[&officer[..], &[SO_PIN, "--init-pin", "--pin", pin]].concat())?;
+        Ok(())
     }
 
     /// The slots of modules that are told which they have. Odd numbers, as they may be searched for.
@@ -266,13 +268,18 @@ ended=$!
 await [ -S /run/pkcsslotd.socket ]
 ";
 
-/// Runs a tool that has to succeed; its arguments stay out of the message, as they may hold a PIN.
+/// Runs a tool that has to succeed, and returns what it prints.
 pub fn run(command: &mut Command) -> String {
+    attempt(command).unwrap_or_else(|why| panic!("{why}"))
+}
+
+/// The same for one that need not; its arguments stay out of the message, as they may hold a PIN.
+pub fn attempt(command: &mut Command) -> Result<String, String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let Output { status, stdout, stderr } = command.output().unwrap_or_else(|error| panic!("{name}: {error}"));
     let stdout = String::from_utf8_lossy(&stdout).into_owned();
-    assert!(status.success(), "{name}: {status}\n{stdout}{}", String::from_utf8_lossy(&stderr));
-    stdout
+    let why = || format!("{name}: {status}\n{stdout}{}", String::from_utf8_lossy(&stderr));
+    if status.success() { Ok(stdout) } else { Err(why()) }
 }
 
 /// Whether a test is left out; it says so in the words that `make interop` looks for, and returns.

@@ -1,12 +1,13 @@
 //! Tokens of the module that the tests are run on, in a directory of the test's own; the system's token stores are never touched.
 
 use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::{env, fs};
 
-use super::hsm::{Hsm, Place, run, skipped};
+use super::hsm::{Hsm, Place, SO_PIN, attempt, run, skipped};
 use super::scratch::Scratch;
 use super::services::Services;
 
@@ -65,12 +66,22 @@ impl Token {
 
     /// Makes one more token in the same store, so that the module shows several.
     pub fn add(&self, label: &str, pin: &str) {
+        self.try_add(label, pin).unwrap_or_else(|why| panic!("{why}"));
+    }
+
+    /// The same for one that not every module has room for.
+    pub fn try_add(&self, label: &str, pin: &str) -> Result<(), String> {
         // Counted in a file, as a process that the test starts may make some, too.
         let file = self.store.path().join("made");
         let made = fs::read(&file).unwrap_or_default();
         fs::write(&file, [&made[..], b"+"].concat()).expect("a count of the tokens");
         let number = u32::try_from(made.len()).expect("a few tokens");
         self.hsm.add(number, label, pin, |tool| self.command(tool))
+    }
+
+    /// Has the module initialise the token anew, with another PIN; the error says why it does not.
+    pub fn initialise_anew(&self, pin: &str) -> Result<(), String> {
+        self.hsm.initialise(self.slot(), &self.label, SO_PIN, pin, |tool| self.command(tool))
     }
 
     /// The module that the tests are run on.
@@ -80,6 +91,15 @@ impl Token {
 
     pub fn hsm(&self) -> Hsm {
         self.hsm
+    }
+
+    /// Whether another user than the one who has started its services cannot come to it, or load its module.
+    pub fn is_for_one_user(&self) -> bool {
+        let library = Token::module().canonicalize().expect("the library is there");
+        let may =
+            |path: &Path, bits| fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & bits == bits);
+        let is_open = may(&library, 0o004) && library.ancestors().skip(1).all(|directory| may(directory, 0o001));
+        self.services.is_some() || !is_open
     }
 
     /// Where the tokens are.
@@ -104,8 +124,12 @@ impl Token {
 
     /// The same for what not every module does: nothing where it is refused.
     pub fn try_pkcs11_tool(&self, arguments: &[&str]) -> Option<String> {
-        let output = self.logged_in().args(arguments).output().expect("pkcs11-tool runs (make deps)");
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+        attempt(self.logged_in().args(arguments)).ok()
+    }
+
+    /// What it prints of the module without a login.
+    pub fn module_info(&self) -> Result<String, String> {
+        attempt(self.tool().arg("--show-info"))
     }
 
     fn logged_in(&self) -> Command {
@@ -144,14 +168,6 @@ impl Token {
         found.retain(|object| object.starts_with(&format!("{class} Object;")) && format!("{object}\n").contains(&line));
         assert_eq!(found.len(), 1, "{class} {label:?} in {:#?}", self.objects());
         found.remove(0)
-    }
-
-    /// Holds that an object of the listing is for this use, and for no other; but tpm2-pkcs11 takes no use that is set to false, and adds its own.
-    pub fn is_for(&self, object: &str, usage: &str) {
-        let uses = object.lines().find_map(|line| line.trim().strip_prefix("Usage:")).expect("its uses").trim();
-        let others = uses.split(", ").filter(|other| *other != usage).count();
-        let is_there = uses.split(", ").any(|other| other == usage);
-        assert!(is_there && (others == 0 || self.hsm == Hsm::Tpm2), "not for {usage} alone:\n{object}");
     }
 
     /// Whether it says that it takes one wrong PIN more, and then none.
@@ -212,11 +228,17 @@ impl Token {
 
     /// Whether it lists a mechanism for keys of so many bits.
     pub fn offers_bits(&self, mechanism: &str, bits: i32) -> bool {
-        let Some(line) = self.mechanism(mechanism) else { return false };
-        let sizes = line.split_once("keySize={").and_then(|(_, rest)| rest.split_once('}')).map(|(sizes, _)| sizes);
-        let Some((least, most)) = sizes.and_then(|sizes| sizes.split_once(',')) else { return true };
-        let (least, most) = (least.parse().unwrap_or(0), most.parse().unwrap_or(i64::MAX));
-        (least..=most).contains(&i64::from(bits))
+        let bits = u64::try_from(bits).unwrap_or(0);
+        let holds = |(least, most)| (least..=most).contains(&bits);
+        self.sizes(mechanism).map_or(self.mechanism(mechanism).is_some(), holds)
+    }
+
+    /// The least and the greatest size of keys that it lists with a mechanism.
+    pub fn sizes(&self, mechanism: &str) -> Option<(u64, u64)> {
+        let line = self.mechanism(mechanism)?;
+        let (sizes, _) = line.split_once("keySize={")?.1.split_once('}')?;
+        let (least, most) = sizes.split_once(',')?;
+        Some((least.parse().unwrap_or(0), most.parse().unwrap_or(u64::MAX)))
     }
 
     /// Whether it does not list a mechanism with that use, which then is why the test is left out.
