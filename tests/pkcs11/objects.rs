@@ -3,10 +3,10 @@
 use std::sync::Barrier;
 use std::thread;
 
-use cascade_hsm_bridge::pkcs11::{Class, Error, Filter, KeyKind, Listed};
+use cascade_hsm_bridge::pkcs11::{Class, Curve, Error, Filter, KeyKind, Listed};
 use cryptoki::mechanism::Mechanism;
 
-use crate::bench::{PIN, admit, make, on_faulty, on_token, sha256};
+use crate::bench::{PIN, admit, make, on_faulty, on_faulty_with_all, on_token, sha256};
 use crate::support::Hsm;
 
 #[test]
@@ -139,6 +139,52 @@ fn a_private_key_tells_its_public_key_where_the_token_shows_it() {
             let is_hidden = private.public.is_none() && matches!(kind, KeyKind::Ec(_));
             assert!(is_hidden || private.public == pair.public.public);
             assert!(is_hidden || bench.store().hsm() != Hsm::SoftHsm2 || matches!(kind, KeyKind::Rsa { .. }));
+        }
+    });
+}
+
+#[test]
+fn a_private_key_tells_its_public_key_by_its_point_or_by_its_public_key_info() {
+    const P256: KeyKind = KeyKind::Ec(Curve::P256);
+    const ED25519: KeyKind = KeyKind::Ec(Curve::Ed25519);
+    const RSA: KeyKind = KeyKind::Rsa { bits: 2048 };
+    on_faulty_with_all("objects::a_private_key_tells_its_public_key_by_its_point_or_by_its_public_key_info", |bench| {
+        let rule = |attribute: &str, how: &str| {
+            format!("[[attribute]]\nattribute = {attribute:?}\nclass = \"CKO_PRIVATE_KEY\"\n{how}\n")
+        };
+        let hidden = |attribute: &str| rule(attribute, "rv = \"CKR_ATTRIBUTE_TYPE_INVALID\"");
+        let point = |form: &str| [rule("CKA_EC_POINT", form), hidden("CKA_PUBLIC_KEY_INFO")].concat();
+        let info = |other: &str| [hidden(other), rule("CKA_PUBLIC_KEY_INFO", "form = \"info\"")].concat();
+        let nothing = |other: &str| [hidden(other), hidden("CKA_PUBLIC_KEY_INFO")].concat();
+        for (kind, shows, is_told) in [
+            (P256, point("partner = true"), true),
+            (P256, point("partner = true\nform = \"raw\""), true),
+            (P256, info("CKA_EC_POINT"), true),
+            (P256, nothing("CKA_EC_POINT"), false),
+            (ED25519, point("partner = true"), true),
+            (ED25519, point("partner = true\nform = \"raw\""), true),
+            (ED25519, info("CKA_EC_POINT"), true),
+            (ED25519, nothing("CKA_EC_POINT"), false),
+            (RSA, info("CKA_MODULUS"), true),
+            (RSA, nothing("CKA_MODULUS"), false),
+        ] {
+            if kind == ED25519 && bench.lacks_edwards() {
+                continue;
+            }
+            bench.play("");
+            let tokens = bench.tokens();
+            let pair = make(&admit(&tokens, "one", PIN).unwrap(), kind).unwrap();
+            assert!(pair.public.public.is_some());
+            drop(tokens);
+            // To who has not seen the pair being made, and finds no object of the public key.
+            bench.play(&format!("[objects]\nhide = [\"CKO_PUBLIC_KEY\"]\n{shows}"));
+            let tokens = bench.tokens();
+            let token = admit(&tokens, "one", PIN).unwrap();
+            let gone = Error::NotFound { class: Class::PublicKey };
+            assert_eq!(token.key(Class::PublicKey, &pair.public.id).unwrap_err(), gone);
+            let private = token.key(Class::PrivateKey, &pair.private.id).unwrap();
+            let expected = pair.public.public.as_ref().filter(|_| is_told);
+            assert_eq!(private.public.as_ref(), expected, "{kind:?}: {shows}");
         }
     });
 }

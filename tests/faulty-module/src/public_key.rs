@@ -20,10 +20,19 @@ pub fn info(attribute: impl Fn(CK_ATTRIBUTE_TYPE) -> Option<Vec<u8>>) -> Option<
             (RSA_ENCRYPTION.to_vec(), wrap(SEQUENCE, &numbers.concat()))
         }
         CKK_EC => ([EC_PUBLIC_KEY, &attribute(CKA_EC_PARAMS)?].concat(), inside(&attribute(CKA_EC_POINT)?).to_vec()),
-        CKK_EC_EDWARDS => (attribute(CKA_EC_PARAMS)?, inside(&attribute(CKA_EC_POINT)?).to_vec()),
+        CKK_EC_EDWARDS => (identifier(attribute(CKA_EC_PARAMS)?), inside(&attribute(CKA_EC_POINT)?).to_vec()),
         _ => return None,
     };
     Some(wrap(SEQUENCE, &[wrap(SEQUENCE, &algorithm), bits(&key)].concat()))
+}
+
+/// The object identifier of an Edwards curve (RFC 8410), which SoftHSM may call by its name.
+fn identifier(params: Vec<u8>) -> Vec<u8> {
+    match params.as_slice() {
+        b"\x13\x0cedwards25519" => vec![0x06, 0x03, 0x2b, 0x65, 0x70],
+        b"\x13\x0aedwards448" => vec![0x06, 0x03, 0x2b, 0x65, 0x71],
+        _ => params,
+    }
 }
 
 /// A BIT STRING of whole bytes.
