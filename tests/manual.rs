@@ -18,6 +18,8 @@ const GUIDES: [(&str, &str); 2] = [
     ("cascade-hsm-bridge-hsms", include_str!("../man/cascade-hsm-bridge-hsms.7")),
     ("cascade-hsm-bridge-migration", include_str!("../man/cascade-hsm-bridge-migration.7")),
 ];
+/// What `check` knows of vendors' modules.
+const VENDORS: &str = include_str!("../src/check/vendor.rs");
 const NAME: &str = env!("CARGO_PKG_NAME");
 const TEMPLATE: &str = include_str!("../conf/config.toml");
 const SERVICE: &str = include_str!("../conf/cascade-hsm-bridge.service");
@@ -207,10 +209,9 @@ fn the_manual_describes_the_variables_that_are_read() {
         |text: &&str| text.len() > 1 && text.contains('_') && text.chars().all(|c| c.is_ascii_uppercase() || c == '_');
     // Not variables of the compiler or of the loader, nor names of PKCS#11. The last one is only kept from the module.
     let others = ["CARGO_", "CKA_", "CKM_", "CKR_", "C_", "GLIBC_", "LD_", "LISTEN_FDNAMES"];
-    // Those of modules are told in `check` only.
-    let vendors = include_str!("../src/check/vendor.rs");
+    // Those of modules are told in `check` and in the guide to HSMs.
     let is_ours =
-        |name: &&str| !others.iter().any(|other| name.starts_with(other)) && !vendors.contains(&format!("\"{name}\""));
+        |name: &&str| !others.iter().any(|other| name.starts_with(other)) && !VENDORS.contains(&format!("\"{name}\""));
     let read: BTreeSet<&str> = source.split('"').filter(is_name).filter(is_ours).collect();
     assert!(read.contains("NOTIFY_SOCKET"), "{read:?}");
     let described = MAN_1.lines().filter_map(|line| line.strip_prefix(".It Ev "));
@@ -286,16 +287,56 @@ fn the_guide_to_hsms_names_the_variables_that_check_looks_at() {
     const OTHERS: [&str; 3] = ["CKNFAST_*", "PKCS11SPY", "PKCS11SPY_OUTPUT"];
     let (_, guide) = GUIDES[0];
     let named: BTreeSet<&str> = guide.lines().filter_map(|line| line.strip_prefix(".Ev ")).map(first_word).collect();
-    let vendors = include_str!("../src/check/vendor.rs");
-    let known: BTreeSet<&str> = vendors.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
+    let known: BTreeSet<&str> = VENDORS.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
     for name in &named {
         assert!(known.contains(name) || OTHERS.contains(name), "{name} is not known to `check`");
     }
     for opening in ["file(\"", "variable: \""] {
-        let variables = vendors.split(opening).skip(1).filter_map(|rest| rest.split('"').next());
-        for variable in variables.filter(|variable| !variable.is_empty()) {
+        for variable in told_of_vendors(opening, |c| c == '"') {
             assert!(named.contains(variable), "the guide does not name {variable}");
         }
+    }
+}
+
+/// What stands between each `opening` in the table of vendors and the next `closing`.
+fn told_of_vendors(opening: &str, closing: fn(char) -> bool) -> Vec<&'static str> {
+    let told = VENDORS.split(opening).skip(1).filter_map(|rest| rest.split(closing).next());
+    told.filter(|text| !text.is_empty()).collect()
+}
+
+#[test]
+fn the_guide_to_hsms_has_a_section_for_each_vendor_that_check_knows() {
+    let (_, guide) = GUIDES[0];
+    let sections: Vec<_> = guide.split("\n.Ss ").skip(1).filter_map(|section| section.split_once('\n')).collect();
+    let names = told_of_vendors("        name: \"", |c| c == '"');
+    assert!(names.len() > 10, "{names:?}");
+    // What has a profile, but no name of its own in `check`.
+    for name in names.into_iter().chain(["DPoD", "NSS", "PIV"]) {
+        let mut of_vendor = sections.iter().filter(|(title, _)| title.contains(name)).peekable();
+        assert!(of_vendor.peek().is_some(), "no section is about {name}");
+        for (title, text) in of_vendor {
+            for item in ["Install", "Configure", "Expect"] {
+                assert!(text.contains(&format!("\n.It {item}\n")), "{title} has no {item}");
+            }
+        }
+    }
+    let is_part = |c: char| !c.is_ascii_alphanumeric();
+    let groups: BTreeSet<_> = told_of_vendors("the group ", is_part).into_iter().collect();
+    assert!(groups.contains("hsmusers") && groups.len() > 4, "{groups:?}");
+    for group in groups {
+        assert!(guide.contains(&format!("\n.Ql {group}")), "the guide does not name the group {group}");
+    }
+}
+
+#[test]
+fn the_guide_to_hsms_shows_tables_that_are_sound() {
+    let (_, guide) = GUIDES[0];
+    let tables: Vec<_> =
+        guide.split("\n.Bd -literal\n").skip(1).filter_map(|rest| rest.split("\n.Ed").next()).collect();
+    assert!(!tables.is_empty());
+    for table in tables {
+        let judged = judge(&format!("version = \"v1\"\n[pkcs11]\nlib-path = \"/m.so\"\n{table}\n"));
+        assert!(judged.problems.is_empty() && judged.warnings.is_empty(), "{:?}{:?}", judged.problems, judged.warnings);
     }
 }
 
