@@ -19,6 +19,7 @@ mod rights;
 mod sign;
 mod tokens;
 mod vendor;
+mod vendors;
 
 pub use prove::{Trials, prove};
 

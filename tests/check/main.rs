@@ -7,6 +7,7 @@
 
 mod faults;
 mod good;
+mod hints;
 mod kept;
 mod loading;
 mod place;

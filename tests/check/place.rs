@@ -18,8 +18,8 @@ pub struct Place {
     environment: Vec<(&'static str, PathBuf)>,
     /// What the token has to be called by there.
     pub name: Option<String>,
-    /// Kept for as long as the place is there.
-    _faulty: Option<Faulty>,
+    /// The module that plays a vendor's.
+    pub faulty: Option<Faulty>,
 }
 
 /// What a run came to.
@@ -41,7 +41,7 @@ pub fn plays_no_profiles() -> bool {
 impl Place {
     pub fn new() -> Place {
         let (token, directory) = (Token::create(), Scratch::new("check"));
-        let place = Place { token, directory, environment: Vec::new(), name: None, _faulty: None };
+        let place = Place { token, directory, environment: Vec::new(), name: None, faulty: None };
         place.configure(&Token::module(), "", "");
         place.write_pin(&place.token.pin);
         place
@@ -70,7 +70,7 @@ impl Place {
         place.configure(&options.module.unwrap(), "max-sessions = 2", &options.tables);
         // A client's name is none of the token's.
         let name = Some(name).filter(|_| !profile.needs_no_login());
-        Place { environment: options.environment, name, _faulty: Some(faulty), ..place }
+        Place { environment: options.environment, name, faulty: Some(faulty), ..place }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
