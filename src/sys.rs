@@ -7,6 +7,7 @@ mod fenced;
 mod functions;
 mod memory;
 mod sockets;
+mod supervised;
 mod terminal;
 
 use std::ffi::CString;
@@ -26,6 +27,7 @@ pub use fenced::{Fenced, Heard, Split, split};
 pub use functions::{Functions, RawTokenInfo};
 pub use memory::{give_back_heap, give_back_stack};
 pub use sockets::{has_hung_up, inherited_listeners, listener, receive_now};
+pub use supervised::{Child, Fork, Noticed, Vigil, stop_with};
 pub use terminal::ask_hidden;
 
 /// The signals that the main thread waits for, blocked in every other thread.

@@ -415,16 +415,33 @@ fn refuses_a_socket_that_is_not_for_tcp() {
     assert!(said.contains("cannot use the sockets of the service manager: descriptor 3 is not a TCP socket"), "{said}");
 }
 
+/// The process that has this one for its parent.
+fn child_of(parent: &str) -> Option<String> {
+    fs::read_dir("/proc").unwrap().find_map(|entry| {
+        let status = fs::read_to_string(entry.ok()?.path().join("status")).ok()?;
+        let value = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        (value("PPid:") == Some(parent) && value("State:")?.starts_with(['R', 'S', 'D']))
+            .then(|| value("Pid:").unwrap().to_owned())
+    })
+}
+
 #[test]
 fn goes_to_the_background_once_it_serves_and_gives_root_up() {
     let place = Place::new();
     if skipped(place.token.is_for_one_user(), "the module serves one user") {
         return;
     }
-    let (log, pid_file) = (place.path("log"), place.path("pid"));
+    let (log, pid_file, secret) = (place.path("log"), place.path("pid"), place.path("secret"));
     let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
     let identity = if is_root { "identity = '65534:65534'" } else { "" };
-    place.configure(&format!("log-target = {{ type = 'file', path = {log:?} }}\npid-file = {pid_file:?}\n{identity}"));
+    // Which only root can read.
+    fs::write(&secret, &place.token.pin).unwrap();
+    fs::set_permissions(&secret, PermissionsExt::from_mode(0o600)).unwrap();
+    place.configure(&format!(
+        "log-target = {{ type = 'file', path = {log:?} }}\npid-file = {pid_file:?}\n{identity}\n\
+         [[token]]\nname = {:?}\npin-file = {secret:?}\n",
+        place.token.label
+    ));
     if is_root {
         // What the bridge becomes must be able to reach its token; its state directory root makes for it.
         let store = place.token.directory();
@@ -437,30 +454,46 @@ fn goes_to_the_background_once_it_serves_and_gives_root_up() {
     assert!(output.status.success(), "{}{text}", stderr(&output));
     assert_eq!((stdout(&output), stderr(&output)), (String::new(), String::new()));
 
-    let pid = fs::read_to_string(&pid_file).unwrap().trim().to_owned();
-    let _background = Background(pid.clone());
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let directory = fs::read_link(format!("/proc/{pid}/cwd")).unwrap();
+    let supervisor = fs::read_to_string(&pid_file).unwrap().trim().to_owned();
+    let _background = Background(supervisor.clone());
     let address = text.split_once("listening on ").unwrap().1.lines().next().unwrap();
-    let reached = TcpStream::connect(address);
-    kill("TERM", &pid);
-    while Path::new(&format!("/proc/{pid}")).exists() && !fs::read_to_string(&log).unwrap().contains("stopped\n") {
-        std::thread::sleep(Duration::from_millis(10));
+    let served = |times| fs::read_to_string(&log).unwrap().matches("listening on ").count() == times;
+    for times in 1..=2 {
+        support::until("it serves", || served(times));
+        let child = child_of(&supervisor).unwrap();
+        for pid in [&child, &supervisor] {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+            // Field 7 of stat(5): no terminal.
+            assert_eq!(stat.rsplit_once(") ").unwrap().1.split(' ').nth(4), Some("0"));
+            assert_eq!(fs::read_link(format!("/proc/{pid}/cwd")).unwrap(), Path::new("/"));
+        }
+        let threads = fs::read_dir(format!("/proc/{supervisor}/task")).unwrap().count();
+        let maps = [&supervisor, &child].map(|pid| fs::read_to_string(format!("/proc/{pid}/maps")).unwrap());
+        let module = Token::module();
+        let module = module.file_name().unwrap().to_str().unwrap();
+        assert_eq!((threads, maps.map(|maps| maps.contains(module))), (1, [false, true]));
+        let status = fs::read_to_string(format!("/proc/{child}/status")).unwrap();
+        if is_root {
+            assert!(
+                status.contains("Uid:\t65534\t65534\t65534\t65534\nGid:\t65534\t65534\t65534\t65534\n"),
+                "{status}"
+            );
+            assert!(status.contains("Groups:\t65534 \n"), "{status}");
+            assert_eq!(fs::metadata(place.path("state/server.key")).unwrap().uid(), 65534);
+        }
+        assert!(TcpStream::connect(address).is_ok());
+        if times == 1 {
+            // As the kernel does where memory runs out.
+            kill("KILL", &child);
+        }
     }
-    assert!(reached.is_ok());
+    kill("TERM", &supervisor);
+    support::until("the pid-file goes", || !pid_file.exists());
+    let text = fs::read_to_string(&log).unwrap();
+    assert!(text.ends_with("stopped\n"), "{text}");
     assert_eq!(fs::metadata(&log).unwrap().permissions().mode() & 0o777, 0o640);
-    if is_root {
-        assert!(status.contains("Uid:\t65534\t65534\t65534\t65534\nGid:\t65534\t65534\t65534\t65534\n"), "{status}");
-        assert!(status.contains("Groups:\t65534 \n"), "{status}");
-        assert_eq!(fs::metadata(place.path("state/server.key")).unwrap().uid(), 65534);
-    }
     let mode = |name: &str| fs::metadata(place.path(name)).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode("state"), mode("state/server.crt"), mode("state/server.key")), (0o755, 0o644, 0o600));
-    // Field 7 of stat(5): no terminal.
-    assert_eq!(stat.rsplit_once(") ").unwrap().1.split(' ').nth(4), Some("0"));
-    assert_eq!(directory, Path::new("/"));
-    assert_eq!(fs::read_to_string(&pid_file).unwrap_or_default(), "");
 }
 
 /// pkcs11-spy opens its record with the first call to it: whose that is, is whose the module was loaded.

@@ -36,7 +36,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 ];
 
 /// The files that may hold unsafe code.
-const UNSAFE: [&str; 8] = [
+const UNSAFE: [&str; 9] = [
     "sys.rs",
     "sys/accounts.rs",
     "sys/caught.rs",
@@ -44,6 +44,7 @@ const UNSAFE: [&str; 8] = [
     "sys/functions.rs",
     "sys/memory.rs",
     "sys/sockets.rs",
+    "sys/supervised.rs",
     "sys/terminal.rs",
 ];
 

@@ -9,6 +9,7 @@ use std::thread;
 
 use log::warn;
 
+use super::supervisor::Report;
 use crate::sys::{self, Signal, Signals};
 
 /// Hears signals in a thread of its own, so that TERM and INT end the program also while a module hangs at the start or at the end.
@@ -19,8 +20,8 @@ pub(super) struct Hearing {
 
 impl Hearing {
     /// Begins to hear. Until [`Hearing::serving`] is called, TERM and INT end the program at once: there is nothing
-    /// yet that could be left in order.
-    pub(super) fn begin(signals: Signals) -> io::Result<Self> {
+    /// yet that could be left in order. A supervisor hears of that by `report`.
+    pub(super) fn begin(signals: Signals, report: Report) -> io::Result<Self> {
         let (tell, heard) = channel();
         let serving = Arc::new(AtomicBool::new(false));
         let is_serving = Arc::clone(&serving);
@@ -29,6 +30,7 @@ impl Hearing {
                 // Swapped, so that only the first of them is an orderly stop.
                 if signal == Signal::Stop && !is_serving.swap(false, Ordering::SeqCst) {
                     warn!("stopped at once, without waiting for anything");
+                    report.ends();
                     sys::leave(1);
                 }
                 if tell.send(signal).is_err() {

@@ -7,6 +7,7 @@ mod loading;
 mod module_output;
 mod pid_file;
 mod reload;
+mod supervisor;
 mod watchdog;
 
 use std::fmt;
@@ -33,6 +34,7 @@ use hearing::Hearing;
 use module_output::ModuleOutput;
 use pid_file::PidFile;
 use reload::Reload;
+use supervisor::{Report, Role};
 
 /// Serves as the file at `path` and `overrides` say, until it is told to stop.
 pub fn run(path: &Path, overrides: &Overrides) -> ExitCode {
@@ -58,16 +60,9 @@ fn serve(path: &Path, overrides: &Overrides, audience: &mut Audience) -> Result<
 
     let server = listen(&config)?;
     let addresses = server.local_addrs();
-    let configured_tls = match config.tls.identity {
-        Some(_) => Some(tls::load(&config.tls, &addresses)?),
-        None => None,
-    };
-
     let mut pid_file = claim_pid_file(&config)?;
-    // What only root can read is read while it can be.
-    let clients = clients(&config)?;
-
-    if goes_to_background(&config) {
+    let goes_to_background = goes_to_background(&config);
+    if goes_to_background {
         match background::enter().map_err(because("cannot go on in the background"))? {
             Place::Foreground(other) => {
                 // From here on it is the other's.
@@ -81,13 +76,33 @@ fn serve(path: &Path, overrides: &Overrides, audience: &mut Audience) -> Result<
         }
     }
     switch_log(&config, audience)?;
-    let hearing = Hearing::begin(signals).map_err(because("cannot hear signals"))?;
-    info!("{} {}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
     if let Some(file) = &mut pid_file {
         file.write().map_err(because("cannot write the pid-file"))?;
     }
+    let (server, report) = match goes_to_background {
+        false => (server, Report::default()),
+        true => match supervise(server, &config, &signals, audience)? {
+            Role::Ended(code) => return Ok(ExitCode::from(code)),
+            Role::Serving(server, report) => {
+                // It is the supervisor's, and locked as long as either of them is there.
+                if let Some(file) = pid_file.take() {
+                    file.leave();
+                }
+                (*server, report)
+            }
+        },
+    };
+    let hearing = Hearing::begin(signals, report.clone()).map_err(because("cannot hear signals"))?;
+    info!("{} {}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
 
+    // What only root can read is read while it can be.
+    let configured_tls = match config.tls.identity {
+        Some(_) => Some(tls::load(&config.tls, &addresses)?),
+        None => None,
+    };
+    let clients = clients(&config)?;
     give_up_root(&config)?;
+    report.end_with_supervisor().map_err(because("cannot end with the supervisor"))?;
     let tls = match configured_tls {
         Some(tls) => tls,
         // Only now, so that what is made belongs to whom it serves.
@@ -112,6 +127,7 @@ fn serve(path: &Path, overrides: &Overrides, audience: &mut Audience) -> Result<
     if let Err(why) = notify::send(notify::READY) {
         warn!("cannot tell the service manager that the bridge is ready: {why}");
     }
+    report.serves();
     if let Some(starter) = audience.starter.take() {
         starter.serves();
     }
@@ -127,6 +143,10 @@ fn serve(path: &Path, overrides: &Overrides, audience: &mut Audience) -> Result<
     };
     reload.watch_expiry();
     wait_for_stop(&hearing, &reload)?;
+    if !failed.load(Ordering::Acquire) {
+        // Whatever the module does at its end, nobody wants another start.
+        report.ends();
+    }
     stop(running, &bridge);
     drop(pid_file);
     drop(module_output);
@@ -183,9 +203,25 @@ fn goes_to_background(config: &Config) -> bool {
     config.daemon.daemonize
 }
 
-fn switch_log(config: &Config, audience: &mut Audience) -> Result<(), Failure> {
+/// Splits the bridge into a process that serves and one that watches over it.
+fn supervise(server: Server, config: &Config, signals: &Signals, audience: &mut Audience) -> Result<Role, Failure> {
+    let open_log = || {
+        if let Err(why) = open_log(config) {
+            error!("HUP: {why}\nhint: messages of the supervisor go where they went");
+        }
+    };
+    let starter = &mut audience.starter;
+    supervisor::supervise(server, signals, starter, open_log).map_err(because("cannot supervise the bridge"))
+}
+
+/// Opens the log, perhaps as root for whom the bridge becomes.
+fn open_log(config: &Config) -> Result<(), logging::Error> {
     let owner = config.daemon.identity.as_ref().filter(|_| sys::is_root());
-    logging::switch(&config.log, owner.map(|identity| (identity.uid, identity.gid)))?;
+    logging::switch(&config.log, owner.map(|identity| (identity.uid, identity.gid)))
+}
+
+fn switch_log(config: &Config, audience: &mut Audience) -> Result<(), Failure> {
+    open_log(config)?;
     let to_stderr = config.log.target == Target::Stderr;
     audience.log_on_stderr = to_stderr;
     if audience.starter.is_some() {

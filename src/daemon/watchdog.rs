@@ -35,7 +35,7 @@ pub(super) fn start(bridge: &Arc<Bridge>, call_timeout: Duration) {
                 }
                 (Some(stuck), None) if stuck >= patience => {
                     error!(
-                        "the PKCS#11 module answers no call any more, for {} s: giving up\nhint: a service manager restarts the bridge",
+                        "the PKCS#11 module answers no call any more, for {} s: giving up\nhint: a service manager, or the supervisor of a bridge in the background, starts it anew",
                         stuck.as_secs()
                     );
                     sys::leave(1);

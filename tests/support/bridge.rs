@@ -50,6 +50,29 @@ pub struct Bridge {
     directory: Scratch,
 }
 
+/// What clients have to know of a bridge.
+pub trait Reachable {
+    fn address(&self) -> SocketAddr;
+    /// The certificate that it made for itself.
+    fn certificate(&self) -> PathBuf;
+    /// What clients give it and must not be in its log.
+    fn secrets(&self) -> &Arc<Secrets>;
+}
+
+impl Reachable for Bridge {
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn certificate(&self) -> PathBuf {
+        Bridge::certificate(self)
+    }
+
+    fn secrets(&self) -> &Arc<Secrets> {
+        &self.secrets
+    }
+}
+
 impl Bridge {
     pub fn start(token: &Token) -> Bridge {
         Bridge::start_with(token, Options::default())

@@ -9,7 +9,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion};
 
-use super::bridge::Bridge;
+use super::bridge::Reachable;
 use super::message::{Answer, Item, Request, Response};
 use super::secrets::Secrets;
 use super::token::Token;
@@ -27,25 +27,32 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn connect(bridge: &Bridge, token: &Token) -> Client {
+    pub fn connect(bridge: &impl Reachable, token: &Token) -> Client {
         Client::connect_as(bridge, Some((&token.label, &token.pin)))
     }
 
-    pub fn connect_as(bridge: &Bridge, login: Option<(&str, &str)>) -> Client {
+    pub fn connect_as(bridge: &impl Reachable, login: Option<(&str, &str)>) -> Client {
         let stream = handshake(bridge, rustls::ALL_VERSIONS).expect("a TLS connection");
         let login = login.map(|(username, password)| (username.to_string(), password.to_string()));
-        Client { stream, login, version: (1, 2), secrets: Arc::clone(&bridge.secrets) }
+        Client { stream, login, version: (1, 2), secrets: Arc::clone(bridge.secrets()) }
+    }
+
+    /// Over a connection that is there already.
+    pub fn over(socket: TcpStream, bridge: &impl Reachable, token: &Token) -> Client {
+        let stream = handshake_over(socket, bridge, rustls::ALL_VERSIONS, None).expect("a TLS connection");
+        let login = Some((token.label.clone(), token.pin.clone()));
+        Client { stream, login, version: (1, 2), secrets: Arc::clone(bridge.secrets()) }
     }
 
     /// With a client certificate and its key, or without.
     pub fn connect_showing(
-        bridge: &Bridge,
+        bridge: &impl Reachable,
         login: Option<(&str, &str)>,
         identity: Option<(CertificateDer<'static>, PrivateKeyDer<'static>)>,
     ) -> io::Result<Client> {
         let stream = handshake_showing(bridge, rustls::ALL_VERSIONS, identity)?;
         let login = login.map(|(username, password)| (username.to_string(), password.to_string()));
-        Ok(Client { stream, login, version: (1, 2), secrets: Arc::clone(&bridge.secrets) })
+        Ok(Client { stream, login, version: (1, 2), secrets: Arc::clone(bridge.secrets()) })
     }
 
     /// Sends bytes as they are.
@@ -152,7 +159,7 @@ impl Client {
 
 /// Connects and finishes the handshake.
 pub fn handshake(
-    bridge: &Bridge,
+    bridge: &impl Reachable,
     versions: &[&'static SupportedProtocolVersion],
 ) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
     handshake_showing(bridge, versions, None)
@@ -160,7 +167,16 @@ pub fn handshake(
 
 /// The same with a certificate of the client.
 fn handshake_showing(
-    bridge: &Bridge,
+    bridge: &impl Reachable,
+    versions: &[&'static SupportedProtocolVersion],
+    identity: Option<(CertificateDer<'static>, PrivateKeyDer<'static>)>,
+) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
+    handshake_over(TcpStream::connect(bridge.address())?, bridge, versions, identity)
+}
+
+fn handshake_over(
+    socket: TcpStream,
+    bridge: &impl Reachable,
     versions: &[&'static SupportedProtocolVersion],
     identity: Option<(CertificateDer<'static>, PrivateKeyDer<'static>)>,
 ) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
@@ -176,9 +192,8 @@ fn handshake_showing(
         Some((certificate, key)) => config.with_client_auth_cert(vec![certificate], key).map_err(io::Error::other)?,
         None => config.with_no_client_auth(),
     };
-    let name = ServerName::IpAddress(bridge.address.ip().into());
+    let name = ServerName::IpAddress(bridge.address().ip().into());
     let connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
-    let socket = TcpStream::connect(bridge.address)?;
     socket.set_read_timeout(Some(SILENCE))?;
     socket.set_write_timeout(Some(SILENCE))?;
     socket.set_nodelay(true)?;
