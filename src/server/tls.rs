@@ -10,8 +10,8 @@ use std::sync::Arc;
 use log::warn;
 use rustls::crypto::ring;
 use rustls::pki_types::ServerName;
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
 use rustls::{ServerConfig, SupportedProtocolVersion};
 
@@ -151,8 +151,15 @@ pub fn load(settings: &Settings, listening: &[SocketAddr]) -> Result<Tls, Error>
         .map_err(Error::Tls)?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(pair.key.clone())));
-    // Tickets carry the session, sealed with a key that is in memory only and changes: nothing is kept per client.
-    config.ticketer = ring::Ticketer::new().map_err(Error::Tls)?;
+    if settings.clients.is_some() {
+        // A session that is taken up again brings the certificate along unjudged, for ever if it is taken up often enough: its end would
+        // count for nothing, and whoever has the session needs no key.
+        config.send_tls13_tickets = 0;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+    } else {
+        // Tickets carry the session, sealed with a key that is in memory only and changes: nothing is kept per client.
+        config.ticketer = ring::Ticketer::new().map_err(Error::Tls)?;
+    }
     Ok(Tls { config: Arc::new(config), certificate, pair })
 }
 

@@ -96,17 +96,28 @@ impl Bench {
     }
 
     pub fn start_with(service: Arc<dyn Service>, min_version: TlsVersion, adjust: impl FnOnce(&mut Settings)) -> Self {
+        Self::start_as(service, min_version, false, adjust)
+    }
+
+    /// One that asks for certificates, of which its own is the CA, but does without.
+    pub fn start_asking(service: Arc<dyn Service>) -> Self {
+        Self::start_as(service, TlsVersion::V1_2, true, |_| {})
+    }
+
+    fn start_as(
+        service: Arc<dyn Service>,
+        min_version: TlsVersion,
+        asks: bool,
+        adjust: impl FnOnce(&mut Settings),
+    ) -> Self {
         let mut settings = Settings { addr: "127.0.0.1:0".parse().unwrap(), ..Settings::default() };
         adjust(&mut settings);
         let server = Server::bind(&settings).unwrap();
         let directory = Scratch::new("server");
-        let tls = tls::Settings {
-            identity: None,
-            min_version,
-            names: vec![],
-            clients: None,
-            state_dir: directory.path().into(),
-        };
+        let ca_path = directory.path().join("server.crt");
+        let clients = asks.then_some(tls::Clients { is_required: false, ca_path, crl_path: None });
+        let state_dir = directory.path().into();
+        let tls = tls::Settings { identity: None, min_version, names: vec![], clients, state_dir };
         let tls = tls::load(&tls, &server.local_addrs()).unwrap();
         let address = server.local_addrs()[0];
         let running = server.run(Arc::clone(&tls.config), service).unwrap();

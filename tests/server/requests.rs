@@ -135,10 +135,9 @@ fn speaks_tls_1_2_only_when_configured() {
     assert_eq!(ask(&mut client, "new"), "new");
 }
 
-#[test]
-fn a_client_that_returns_resumes_its_session() {
-    let bench = Bench::start(echo(), |_| {});
-    let config = bench.client_config(&[&rustls::version::TLS13]);
+/// How the second handshake of a client went.
+fn second_handshake(bench: &Bench, version: &'static rustls::SupportedProtocolVersion) -> rustls::HandshakeKind {
+    let config = bench.client_config(&[version]);
     let kinds: Vec<_> = (0..2)
         .map(|_| {
             let name = "localhost".try_into().unwrap();
@@ -148,7 +147,25 @@ fn a_client_that_returns_resumes_its_session() {
             client.conn.handshake_kind().unwrap()
         })
         .collect();
-    assert_eq!(kinds, [rustls::HandshakeKind::Full, rustls::HandshakeKind::Resumed]);
+    assert_eq!(kinds[0], rustls::HandshakeKind::Full);
+    kinds[1]
+}
+
+#[test]
+fn a_client_that_returns_resumes_its_session() {
+    let bench = Bench::start_with(echo(), TlsVersion::V1_2, |_| {});
+    for version in rustls::ALL_VERSIONS {
+        assert_eq!(second_handshake(&bench, version), rustls::HandshakeKind::Resumed);
+    }
+}
+
+/// A session that is resumed brings the certificate along without its being judged again, also when its end has come.
+#[test]
+fn no_session_is_resumed_where_certificates_are_judged() {
+    let bench = Bench::start_asking(echo());
+    for version in rustls::ALL_VERSIONS {
+        assert_eq!(second_handshake(&bench, version), rustls::HandshakeKind::Full);
+    }
 }
 
 #[test]
