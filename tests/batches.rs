@@ -174,6 +174,20 @@ fn nothing_is_made_for_an_answer_that_cannot_be_given() {
 }
 
 #[test]
+fn nothing_is_renamed_for_an_answer_that_repeats_too_much() {
+    let (token, _bridge, mut client) = start();
+    let pair = client.create_key_pair(&KeySpec::any(&token));
+    let before = token.objects();
+    // The answer repeats the attribute.
+    let rename = Client::rename_item(&pair.private, &"n".repeat(1000));
+    let request = Request { maximum_response_size: Some(800), ..client.request(vec![rename]) };
+    let answer = client.ask(&request).single().clone();
+    answer.is_refused(reason::RESPONSE_TOO_LARGE);
+    assert!(answer.message.as_deref().unwrap().starts_with("not done: "), "{answer:?}");
+    assert_eq!(token.objects(), before);
+}
+
+#[test]
 fn an_asynchronous_client_is_answered_at_once() {
     let (_token, _bridge, mut client) = start();
     let request = client.request(vec![random(b"1")]);

@@ -4,8 +4,8 @@
 use super::{Failure, Operation, Outcome, ResultReason, ResultStatus, Version, tag};
 use crate::ttlv::{Mark, Writer};
 
-/// Room that an answer to an operation that changes something has to have before the operation is begun, beside its Unique Batch Item
-/// ID: two identifiers of the longest kind and what is around them, so that no key is made that cannot be told of.
+/// Room that an answer to an operation that changes something has to have before the operation is begun, beside what it repeats of the
+/// request: two identifiers of the usual kind and what is around them, so that no key is made that cannot be told of.
 const CHANGE_ROOM: usize = 512;
 
 /// A response that is being written.
@@ -104,13 +104,14 @@ impl<'b> Response<'b> {
         self.full
     }
 
-    /// Whether there is room for the answer of an operation that changes something.
+    /// Whether there is room for the answer of an operation that changes something, with its Unique Batch Item ID and as many bytes
+    /// beside as it may repeat of the request.
     ///
     /// # Errors
     /// Response Too Large, before anything was done.
-    pub fn room_for_change(&self, id: Option<&[u8]>) -> Outcome<()> {
+    pub fn room_for_change(&self, id: Option<&[u8]>, repeated: usize) -> Outcome<()> {
         let left = self.limit.saturating_sub(self.size());
-        if left >= CHANGE_ROOM.saturating_add(id.map_or(0, <[u8]>::len)) {
+        if left >= CHANGE_ROOM.saturating_add(id.map_or(0, <[u8]>::len)).saturating_add(repeated) {
             return Ok(());
         }
         let message =
@@ -206,7 +207,7 @@ mod tests {
             Ok(())
         });
         assert_eq!(failed.unwrap_err().reason, ResultReason::RESPONSE_TOO_LARGE);
-        assert_eq!(response.room_for_change(None).unwrap_err().reason, ResultReason::RESPONSE_TOO_LARGE);
+        assert_eq!(response.room_for_change(None, 0).unwrap_err().reason, ResultReason::RESPONSE_TOO_LARGE);
         response.finish();
         assert!(out.len() <= 256, "{}", out.len());
         let message = Reader::message(&out).unwrap();

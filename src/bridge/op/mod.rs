@@ -182,6 +182,15 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// How much the answer to such an item may repeat, in bytes: of what is there already the identifier, which can be as long as a
+    /// CKA_ID, and a changed attribute. What is made gets short identifiers.
+    fn repeated(&self, offered: &Offered, payload: &Item<'_>) -> usize {
+        if offered.operation == Operation::CREATE_KEY_PAIR {
+            return 0;
+        }
+        payload.raw().len().saturating_add(self.placeholder.as_deref().map_or(0, str::len))
+    }
+
     /// What the client sets about with an item that changes something; once it is known who it is.
     fn deed(&mut self, item: &BatchItem<'_>) -> Option<Deed> {
         let operation = item.operation.filter(|operation| changes(*operation) && self.is_proven())?;
@@ -210,7 +219,7 @@ impl<'a> Context<'a> {
 pub(super) fn dispatch(context: &mut Context<'_>, item: &BatchItem<'_>, response: &mut Response<'_>) -> Outcome<()> {
     let ready = ready(context, item).and_then(|(offered, payload)| {
         if offered.changes {
-            response.room_for_change(item.id)?;
+            response.room_for_change(item.id, context.repeated(offered, &payload))?;
         }
         Ok((offered, payload))
     });
