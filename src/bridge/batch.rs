@@ -39,7 +39,8 @@ impl<'a, 'b> Batch<'a, 'b> {
             while let Some(answered) = self.next_of(left) {
                 left = left.get(answered..).unwrap_or_default();
             }
-            self.peer.progress.clear();
+            // Kept until the connection has the response: whoever speaks for it before that has to say the same.
+            self.peer.progress.ended();
         } else if let Some(item) = request.items().next() {
             self.answer(&item, |context, response| op::dispatch(context, &item, response));
         }

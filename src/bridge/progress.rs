@@ -37,7 +37,7 @@ pub(super) struct Known {
 }
 
 impl Progress {
-    /// A batch begins, or has ended.
+    /// A batch begins, or its response has been taken.
     pub(super) fn clear(&self) {
         let mut state = self.lock();
         state.answers = Zeroizing::default();

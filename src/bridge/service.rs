@@ -70,6 +70,11 @@ impl Peer {
         self.progress.is_given_up() || self.gone.get().is_some_and(|is_gone| is_gone())
     }
 
+    /// The response to its message is in the hands of who sends it: nobody has to give it up any more.
+    pub fn has_response(&self) {
+        self.progress.clear();
+    }
+
     /// TLS has verified that the client has this certificate, given in DER.
     pub fn proved(&self, certificate: &[u8]) {
         self.certificate.get_or_init(|| Certificate::read(certificate));

@@ -263,6 +263,7 @@ impl Connection<'_> {
                 if line.in_hand.take().is_none() {
                     return Err(End::GivenUp);
                 }
+                self.peer.has_response();
                 if let Some(patience) = &mut self.patience {
                     // The peer is not to blame for a token that takes its time.
                     patience.allowed = patience.allowed.saturating_add(asked.elapsed());

@@ -33,6 +33,14 @@ pub fn give_up(bridge: &Bridge, number: u32, request: &[u8], response: &mut Vec<
     bridge.give_up(&stranger(number), request, response);
 }
 
+/// The answer to a message, and then that of who speaks for the connection before it has that answer.
+#[allow(dead_code)] // for tests/mutation.rs
+pub fn answer_twice(bridge: &Bridge, request: &[u8], response: &mut Vec<u8>, again: &mut Vec<u8>) {
+    let peer = stranger(0);
+    bridge.answer(&peer, request, response);
+    bridge.give_up(&peer, request, again);
+}
+
 /// The answer to a message whose frame cannot be trusted.
 pub fn refuse(bridge: &Bridge, number: u32, error: FrameError, response: &mut Vec<u8>) {
     bridge.refuse(&stranger(number), error, response);
