@@ -108,6 +108,29 @@ fn who_guessed_keeps_others_of_its_address_out_for_the_pause_and_no_longer() {
     newcomers.join().unwrap();
 }
 
+/// The same mistake again and again is no guess, and each answer takes half a second.
+#[test]
+fn who_repeats_a_wrong_pin_is_cut_off_and_keeps_no_other_of_its_address_out() {
+    const PLACES: usize = 4;
+    let token = Token::create();
+    let server = format!("unauthenticated-timeout = 4\nmax-unauthenticated = {PLACES}");
+    let bridge = Bridge::start_with(&token, Options { server, ..Options::default() });
+    let wrong = (token.label.as_str(), "wrong-5523");
+    thread::scope(|scope| {
+        let repeating = || {
+            let mut client = Client::connect_as(&bridge, Some(wrong));
+            let request = client.request(vec![random()]).encode();
+            let answers = (0..40).take_while(|_| client.try_send(&request) && client.try_receive().is_ok()).count();
+            assert!(answers < 40, "not cut off");
+        };
+        let repeaters: Vec<_> = (0..PLACES).map(|_| scope.spawn(repeating)).collect();
+        thread::sleep(Duration::from_millis(700));
+        // All places are taken.
+        Client::connect(&bridge, &token).call(random()).payload();
+        repeaters.into_iter().for_each(|repeater| repeater.join().unwrap());
+    });
+}
+
 #[test]
 fn wrong_pins_reach_the_token_a_few_times_only_before_the_first_right_one() {
     let token = Token::create();

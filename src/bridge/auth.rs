@@ -86,12 +86,11 @@ const LONGEST: usize = 1024;
 
 fn judge(bridge: &Bridge, peer: &Peer, username: &str, password: &str) -> Outcome<Admitted> {
     let (access, address) = (&bridge.access, peer.address.ip());
-    let fingerprint = || access.fingerprints.of(username, password);
     // Whoever shares the address of a stranger is not disturbed on a connection that has proved itself.
-    let is_known = || peer.admitted.get().is_some_and(|known| *known == fingerprint());
-    if !access.throttle.allows(address, Instant::now(), is_known) {
+    let is_known = || has_been_in(bridge, peer, username, password);
+    let Some(turn) = access.throttle.turn(address, Instant::now(), is_known) else {
         return Err(refused(bridge, peer, "too many failed logins from this address"));
-    }
+    };
     let since = Instant::now();
     let clients = access.clients();
     let too_long = username.len() > LONGEST || password.len() > LONGEST;
@@ -103,20 +102,25 @@ fn judge(bridge: &Bridge, peer: &Peer, username: &str, password: &str) -> Outcom
     };
     match admitted {
         Ok(admitted) => {
-            peer.admitted.get_or_init(|| {
-                access.throttle.succeeded(address, Instant::now());
-                fingerprint()
-            });
+            access.throttle.give_back(address, turn, Instant::now());
+            peer.admitted.get_or_init(|| access.fingerprints.of(username, password));
             Ok(admitted)
         }
         Err(Refused::Client(why)) => {
-            access.throttle.failed(address, fingerprint(), Instant::now());
-            let failure = refused(bridge, peer, &why);
-            access.throttle.hold_back(since);
-            Err(failure)
+            access.throttle.failed(address, access.fingerprints.of(username, password), Instant::now());
+            peer.hold_back(access.throttle.pause(since));
+            Err(refused(bridge, peer, &why))
         }
-        Err(Refused::Token(why)) => Err(unavailable(bridge, peer, &why)),
+        Err(Refused::Token(why)) => {
+            access.throttle.give_back(address, turn, Instant::now());
+            Err(unavailable(bridge, peer, &why))
+        }
     }
+}
+
+/// Whether the connection has proved itself with this before.
+fn has_been_in(bridge: &Bridge, peer: &Peer, username: &str, password: &str) -> bool {
+    peer.admitted.get().is_some_and(|known| *known == bridge.access.fingerprints.of(username, password))
 }
 
 /// Whose fault it is that a client does not get in; the text is for the log.
@@ -145,8 +149,10 @@ fn by_pin(bridge: &Bridge, peer: &Peer, clients: &Clients, name: &str, pin: &str
         }
     }
     let token = match bridge.tokens.admit(name, &Pin::new(pin.as_bytes()).from(peer.address.ip())) {
-        // A stranger must not learn from a token that is down that there is one of that name; who has been in knows it.
-        Err(Refusal::Unjudged(why)) if peer.admitted.get().is_some() => return Err(Refused::Token(why.to_string())),
+        // A stranger must not learn from a token that is down that there is one of that name; who has been in with this PIN knows it.
+        Err(Refusal::Unjudged(why)) if has_been_in(bridge, peer, name, pin) => {
+            return Err(Refused::Token(why.to_string()));
+        }
         judged => judged?,
     };
     Ok(Admitted { token, client: None })

@@ -3,8 +3,9 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use log::{debug, trace};
 
@@ -44,6 +45,8 @@ pub struct Peer {
     /// address are not.
     pub(super) admitted: OnceLock<[u8; 32]>,
     pub(super) progress: Progress,
+    /// Nanoseconds by which the response is held back.
+    pause: AtomicU64,
     gone: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
     certificate: OnceLock<Certificate>,
 }
@@ -55,6 +58,7 @@ impl Peer {
             address,
             admitted: OnceLock::new(),
             progress: Progress::default(),
+            pause: AtomicU64::new(0),
             gone: OnceLock::new(),
             certificate: OnceLock::new(),
         }
@@ -68,6 +72,17 @@ impl Peer {
     /// Whether the client may not hear the answer.
     pub(super) fn is_gone(&self) -> bool {
         self.progress.is_given_up() || self.gone.get().is_some_and(|is_gone| is_gone())
+    }
+
+    /// The response to its message is to be sent so much later.
+    pub(super) fn hold_back(&self, pause: Duration) {
+        self.pause.store(u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// How long to wait before the response is sent, so that it does not tell what a judgement took; asked once.
+    pub fn pause(&self) -> Option<Duration> {
+        let nanos = self.pause.swap(0, Ordering::Relaxed);
+        (nanos > 0).then(|| Duration::from_nanos(nanos))
     }
 
     /// The response to its message is in the hands of who sends it: nobody has to give it up any more.

@@ -3,6 +3,7 @@
 
 use std::io::{self, ErrorKind, Read};
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use log::{debug, log};
@@ -11,7 +12,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::Shared;
 use super::bustle::{self, Awake};
-use super::deadline::Deadlined;
+use super::deadline::{Deadlined, Patience};
 use super::end::{self, End};
 use super::inbox::{Inbox, KEPT};
 use super::line::{self, CLOSING_PAUSE, DISCARDED_UNKNOWN, InHand, Line};
@@ -116,7 +117,7 @@ fn speak(held: &mut Held) -> Outcome {
             Ok(tls) => State {
                 line: Line::new(tls),
                 answered: 0,
-                patience: Some(Patience { since: Instant::now(), allowed: settings.unauthenticated_timeout }),
+                patience: Some(Patience::new(settings.unauthenticated_timeout)),
                 dataless: 0,
                 left: None,
             },
@@ -163,18 +164,6 @@ fn speak(held: &mut Held) -> Outcome {
     log!(level, "{}: {end}; {} requests answered", peer.address, connection.answered);
     connection.close(&end);
     Outcome::Ended
-}
-
-/// How long to listen to a connection that has not authenticated: all its handshake, requests and silence together.
-struct Patience {
-    since: Instant,
-    allowed: Duration,
-}
-
-impl Patience {
-    fn left(&self) -> Duration {
-        self.allowed.saturating_sub(self.since.elapsed())
-    }
 }
 
 struct Connection<'a> {
@@ -258,15 +247,18 @@ impl Connection<'_> {
                 let busy = self.shared.bustle.begin(self.place.number());
                 let after = self.shared.service.answer(self.peer, request.bytes(), &mut self.outbox);
                 drop(busy);
-                line = line::lock(self.line);
                 self.open.set_being_answered(false);
+                let took = asked.elapsed();
+                if let Some(pause) = self.peer.pause() {
+                    thread::sleep(pause);
+                }
+                line = line::lock(self.line);
                 if line.in_hand.take().is_none() {
                     return Err(End::GivenUp);
                 }
                 self.peer.has_response();
                 if let Some(patience) = &mut self.patience {
-                    // The peer is not to blame for a token that takes its time.
-                    patience.allowed = patience.allowed.saturating_add(asked.elapsed());
+                    patience.credit(took);
                 }
                 (len, after)
             }

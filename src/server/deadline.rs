@@ -145,11 +145,47 @@ impl Deadline {
     }
 }
 
+/// How long to listen to a connection that has not authenticated: all its handshake, requests and silence together.
+pub(super) struct Patience {
+    since: Instant,
+    allowed: Duration,
+    /// How much may still be added to that.
+    credit: Duration,
+}
+
+impl Patience {
+    pub fn new(allowed: Duration) -> Self {
+        Self { since: Instant::now(), allowed, credit: allowed }
+    }
+
+    /// An answer has taken so long. The peer is not to blame for a token that takes its time, but who is refused again and again does not
+    /// stay for it.
+    pub fn credit(&mut self, took: Duration) {
+        let credit = took.min(self.credit);
+        self.credit = self.credit.saturating_sub(credit);
+        self.allowed = self.allowed.saturating_add(credit);
+    }
+
+    pub fn left(&self) -> Duration {
+        self.allowed.saturating_sub(self.since.elapsed())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     use std::net::TcpListener;
+
+    #[test]
+    fn what_answers_take_is_added_to_the_patience_once_over() {
+        let minute = Duration::from_secs(60);
+        let mut patience = Patience::new(minute);
+        for _ in 0..100 {
+            patience.credit(Duration::from_secs(1));
+        }
+        assert!(patience.left() > minute && patience.left() <= 2 * minute);
+    }
 
     fn pair() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

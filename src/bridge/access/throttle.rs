@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use ring::digest::{self, digest};
@@ -62,6 +61,15 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// SHA-256 over name and password, under a prefix that only this process knows.
 type Fingerprint = [u8; digest::SHA256_OUTPUT_LEN];
 
+/// The right to have a login judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Nobody waits for it.
+    Free,
+    /// The only one of its address for a while, unless it is given back.
+    Only,
+}
+
 /// What is remembered of failed logins.
 #[derive(Default)]
 pub(crate) struct Throttle {
@@ -88,39 +96,39 @@ impl Throttle {
         Self { settings, records: Mutex::default() }
     }
 
-    /// Lets the time pass after which a login is answered that was judged, and failed, since `since`.
-    pub(crate) fn hold_back(&self, since: Instant) {
-        thread::sleep(self.settings.rest(since.elapsed()));
+    /// How long to wait with the answer to a login that was judged, and failed, since `since`.
+    pub(crate) fn pause(&self, since: Instant) -> Duration {
+        self.settings.rest(since.elapsed())
     }
 
     /// Whether a login from `peer` is judged now. Where there were too many failures already, one is at a time; but for one that
     /// `is_known`, which its connection has proved itself with before: it takes nobody's turn.
-    pub(crate) fn allows(&self, peer: IpAddr, now: Instant, is_known: impl FnOnce() -> bool) -> bool {
+    pub(crate) fn turn(&self, peer: IpAddr, now: Instant, is_known: impl FnOnce() -> bool) -> Option<Turn> {
         let mut records = self.records();
         // Most of the time nobody has failed, and there is nothing to look up.
         if records.is_empty() {
-            return true;
+            return Some(Turn::Free);
         }
-        let Some(record) = records.get_mut(&network(peer)) else { return true };
-        let Some(penalty) = record.penalty(&self.settings) else { return true };
+        let Some(record) = records.get_mut(&network(peer)) else { return Some(Turn::Free) };
+        let Some(penalty) = record.penalty(&self.settings) else { return Some(Turn::Free) };
         if record.is_forgiven(now) || is_known() {
-            return true;
+            return Some(Turn::Free);
         }
         if record.until.is_some_and(|at| now < at) {
-            return false;
+            return None;
         }
         record.until = now.checked_add(penalty);
-        true
+        Some(Turn::Only)
     }
 
-    /// A login from `peer` was judged and right: unless there was a failure just now, another one may be judged at once. Who guesses gains
-    /// nothing by sharing an address with such a client: a failure costs what it did.
-    pub(crate) fn succeeded(&self, peer: IpAddr, now: Instant) {
-        let mut records = self.records();
-        let Some(record) = records.get_mut(&network(peer)) else { return };
-        let penalty = record.penalty(&self.settings).unwrap_or_default();
-        if record.failed.is_none_or(|failed| now.saturating_duration_since(failed) >= penalty) {
-            record.until = None;
+    /// A login from `peer` that had this turn did not fail: unless another one did just now, the next may be judged at once. Who guesses
+    /// gains nothing by sharing an address with such a client: a failure costs what it did.
+    pub(crate) fn give_back(&self, peer: IpAddr, turn: Turn, now: Instant) {
+        if turn == Turn::Free {
+            return;
+        }
+        if let Some(record) = self.records().get_mut(&network(peer)) {
+            record.give_back(&self.settings, now);
         }
     }
 
@@ -128,10 +136,10 @@ impl Throttle {
     pub(crate) fn failed(&self, peer: IpAddr, fingerprint: Fingerprint, now: Instant) {
         let mut records = self.records();
         let record = record(&mut records, peer, now);
-        record.failed = Some(now);
         if record.wrong.contains(&fingerprint) {
-            return;
+            return record.give_back(&self.settings, now);
         }
+        record.failed = Some(now);
         if record.wrong.len() >= REPEATS {
             record.wrong.remove(0);
         }
@@ -161,6 +169,13 @@ impl Throttle {
 impl Record {
     fn is_forgiven(&self, now: Instant) -> bool {
         self.failed.is_some_and(|failed| now.saturating_duration_since(failed) >= FORGIVEN)
+    }
+
+    fn give_back(&mut self, settings: &FailedLogins, now: Instant) {
+        let penalty = self.penalty(settings).unwrap_or_default();
+        if self.failed.is_none_or(|failed| now.saturating_duration_since(failed) >= penalty) {
+            self.until = None;
+        }
     }
 
     /// For how long nothing more is judged.
@@ -233,7 +248,7 @@ mod tests {
 
     /// From a connection that has not proved itself.
     fn allows(throttle: &Throttle, peer: IpAddr, now: Instant) -> bool {
-        throttle.allows(peer, now, || false)
+        throttle.turn(peer, now, || false).is_some()
     }
 
     fn wrong(number: u32) -> Fingerprint {
@@ -323,13 +338,14 @@ mod tests {
     }
 
     #[test]
-    fn who_only_tries_again_unjudged_is_forgiven_too() {
+    fn who_only_tries_again_is_forgiven_too() {
         let (throttle, now) = (Throttle::default(), Instant::now());
         for number in 0..100 {
             throttle.failed(PEER, wrong(number), now);
         }
         for second in 0..FORGIVEN.as_secs() {
             throttle.report(PEER, now + Duration::from_secs(second));
+            throttle.failed(PEER, wrong(99), now + Duration::from_secs(second));
         }
         assert!((0..9).all(|_| allows(&throttle, PEER, now + FORGIVEN)));
     }
@@ -342,13 +358,19 @@ mod tests {
         }
         let later = now + CEILING;
         for _ in 0..20 {
+            assert_eq!(throttle.turn(PEER, later, || false), Some(Turn::Only));
+            throttle.give_back(PEER, Turn::Only, later);
+        }
+        // Nor does one who repeats an old mistake.
+        for _ in 0..20 {
             assert!(allows(&throttle, PEER, later));
-            throttle.succeeded(PEER, later);
+            throttle.failed(PEER, wrong(99), later);
         }
         // A guess costs what it did, whoever else is right meanwhile.
         assert!(allows(&throttle, PEER, later));
         throttle.failed(PEER, wrong(100), later);
-        throttle.succeeded(PEER, later);
+        throttle.give_back(PEER, Turn::Only, later);
+        throttle.failed(PEER, wrong(100), later);
         assert!(!allows(&throttle, PEER, later + CEILING - Duration::from_millis(1)));
     }
 
@@ -358,9 +380,10 @@ mod tests {
         for number in 0..100 {
             throttle.failed(PEER, wrong(number), now);
         }
-        assert!(throttle.allows(PEER, now, || true) && !allows(&throttle, PEER, now));
+        assert_eq!((throttle.turn(PEER, now, || true), throttle.turn(PEER, now, || false)), (Some(Turn::Free), None));
         let later = now + CEILING;
-        assert!(throttle.allows(PEER, later, || true) && allows(&throttle, PEER, later));
+        assert_eq!(throttle.turn(PEER, later, || true), Some(Turn::Free));
+        assert!(allows(&throttle, PEER, later));
     }
 
     #[test]
