@@ -65,6 +65,9 @@ impl<S> State<S> {
     }
 }
 
+/// Only a repair opens another anchor.
+const LOST: Error = Error::Call { function: "C_OpenSession", rv: RvError::SessionHandleInvalid };
+
 enum Anchor<S> {
     None,
     Home(S),
@@ -102,7 +105,8 @@ impl<S> Pool<S> {
     /// that as many are open as the token allows now.
     ///
     /// # Errors
-    /// [`Error::NoSession`] if none is given back in time, [`Error::Closed`] once the pool is, and what `open` says.
+    /// [`Error::NoSession`] if none is given back in time, [`Error::Closed`] once the pool is, and what `open` says; what a module says
+    /// of a lost session where the anchor would serve, but there is none.
     pub(super) fn lend(&self, open: impl Fn() -> Result<S, Error>) -> Result<Loan<'_, S>, Error> {
         let started = Instant::now();
         loop {
@@ -116,8 +120,9 @@ impl<S> Pool<S> {
                 if let Anchor::Home(session) = anchor {
                     return Ok(Loan { pool: self, session: Some(session), anchor: true, sound: true });
                 }
+                let is_lost = state.limit == 0 && matches!(anchor, Anchor::None);
                 state.anchor = anchor;
-                return Err(Error::NoSession);
+                return Err(if is_lost { LOST } else { Error::NoSession });
             }
             state.lent = state.lent.saturating_add(1);
             drop(state);

@@ -8,6 +8,7 @@ mod load;
 mod login;
 mod making;
 mod objects;
+mod one_session;
 mod opening;
 mod quirks;
 mod renaming;

@@ -194,8 +194,10 @@ fn whoever_repairs_the_anchor_waits_for_it_and_others_wait_meanwhile() {
 
 #[test]
 fn without_any_session_to_wait_for_nobody_waits() {
-    let (pool, token) = (Pool::new(4, LONG), Token::of(0));
-    assert_eq!(pool.lend(|| token.open()).err(), Some(Error::NoSession));
+    for most in [0, 4] {
+        let (pool, token) = (Pool::new(most, LONG), Token::of(0));
+        assert_eq!(pool.lend(|| token.open()).err(), Some(LOST));
+    }
 }
 
 #[test]
