@@ -52,7 +52,9 @@ struct Seen {
     /// The second that is under way, and how often the module was asked in it.
     since: Instant,
     looks: u32,
-    slots: Vec<(Slot, Option<TokenInfo>)>,
+    /// When the last look was over, and what it came to.
+    ended: Instant,
+    slots: Result<Vec<(Slot, Option<TokenInfo>)>, Error>,
 }
 
 /// The time for a few looks at the slots: who puts a token in does not notice, and who makes up names gets no work done.
@@ -149,7 +151,10 @@ impl Tokens {
                 Ok(()) => Ok(token),
                 // The work that a name which means nothing gives, and what comes of it while the HSM is away, so that neither time
                 // nor answer tells the two apart.
-                Err(refusal) => Err(self.look(&mut self.searching()).err().map_or(refusal, Refusal::Unavailable)),
+                Err(refusal) => {
+                    let came = Instant::now();
+                    Err(self.look(&mut self.searching(), came).err().map_or(refusal, Refusal::Unavailable))
+                }
             };
         }
         let token = match self.search(name) {
@@ -238,27 +243,38 @@ impl Tokens {
         self.search.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is in the slots, as of a moment ago.
-    fn look<'s>(&self, seen: &'s mut Option<Seen>) -> Result<&'s [(Slot, Option<TokenInfo>)], Error> {
+    /// What is in the slots, as of a moment ago, to who `came` then and may have waited since: what somebody else saw meanwhile is as good,
+    /// so that many who come at once do not wait for a look each. A look that fails counts like others.
+    fn look<'s>(&self, seen: &'s mut Option<Seen>, came: Instant) -> Result<&'s [(Slot, Option<TokenInfo>)], Error> {
         let (since, looks) = match seen {
             Some(seen) if seen.since.elapsed() < LOOK => (seen.since, seen.looks),
             _ => (Instant::now(), 0),
         };
-        if looks < LOOKS {
-            let slots = slot::scan(&self.library.enter()?)?;
-            *seen = Some(Seen { since, looks: looks.saturating_add(1), slots });
+        if looks < LOOKS && seen.as_ref().is_none_or(|seen| seen.ended < came) {
+            let slots = self.library.enter().and_then(|inside| slot::scan(&inside));
+            // Whatever it says: it does answer.
+            if slots.as_ref().err().is_none_or(Error::is_failed_call) {
+                watch::answered();
+            }
+            *seen = Some(Seen { since, looks: looks.saturating_add(1), ended: Instant::now(), slots });
         }
-        Ok(seen.as_ref().map(|seen| seen.slots.as_slice()).unwrap_or_default())
+        match seen.as_ref().map(|seen| &seen.slots) {
+            Some(Ok(slots)) => Ok(slots),
+            Some(Err(error)) => Err(error.clone()),
+            None => Ok(&[]),
+        }
     }
 
     /// Looks for the token among those present now, so that one that appeared later is found.
     fn search(&self, name: &str) -> Result<Arc<Token>, Refusal> {
+        let came = Instant::now();
         let mut searching = self.searching();
-        if self.found().by_slot.values().any(|token| token.is_replaced()) {
+        let is_old = searching.as_ref().is_some_and(|seen| seen.ended < came);
+        if is_old && self.found().by_slot.values().any(|token| token.is_replaced()) {
             // What was seen a moment ago may be the token that is gone.
             *searching = None;
         }
-        let slots = self.look(&mut searching).map_err(Refusal::Unavailable)?;
+        let slots = self.look(&mut searching, came).map_err(Refusal::Unavailable)?;
         let candidates: Vec<_> = slots.iter().map(|(slot, info)| (slot.id(), info.as_ref())).collect();
         let index = match slot::select(&candidates, name) {
             Ok(index) => index.ok_or(Refusal::UnknownToken)?,

@@ -2,13 +2,14 @@
 
 use std::collections::HashSet;
 use std::fmt::Write;
-use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::sync::{Arc, Barrier, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use cascade_hsm_bridge::pkcs11::{Refusal, Tokens, Use};
 use cryptoki::mechanism::MechanismType;
 
-use crate::bench::{PIN, admit, make, on, on_spy, on_token};
+use crate::bench::{PIN, admit, make, on, on_faulty, on_spy, on_token};
 use crate::support::Hsm;
 use crate::support::hsm::skipped;
 
@@ -171,6 +172,47 @@ fn names_that_mean_nothing_cost_a_few_looks_a_second() {
         let looks = bench.calls().iter().filter(|name| *name == "C_GetSlotList").count();
         let seconds = usize::try_from(since.elapsed().as_secs()).unwrap();
         assert!(looks <= 8 * (seconds + 1), "{looks} looks in {seconds} seconds");
+    });
+}
+
+#[test]
+fn many_who_name_nothing_at_once_share_a_look_and_looks_that_fail_count_too() {
+    on_faulty("login::many_who_name_nothing_at_once_share_a_look_and_looks_that_fail_count_too", |bench| {
+        const CROWD: usize = 32;
+        let tokens = bench.tokens();
+        admit(&tokens, "one", PIN).unwrap();
+        let look = {
+            let before = bench.count("C_GetSlotList");
+            thread::sleep(Duration::from_secs(1));
+            assert!(admit(&tokens, "another", PIN).is_err());
+            bench.count("C_GetSlotList") - before
+        };
+        bench.play("[[fault]]\nfunctions = \"C_GetSlotList\"\ndelay-ms = 400\n");
+        thread::sleep(Duration::from_secs(1));
+        let before = bench.count("C_GetSlotList");
+        let barrier = Barrier::new(CROWD);
+        thread::scope(|scope| {
+            for number in 0..CROWD {
+                let (tokens, barrier) = (&tokens, &barrier);
+                scope.spawn(move || {
+                    barrier.wait();
+                    assert_eq!(admit(tokens, &format!("token {number}"), PIN).err(), Some(Refusal::UnknownToken));
+                });
+            }
+        });
+        // One is under way when the last of them come.
+        let looks = (bench.count("C_GetSlotList") - before) / look;
+        assert!((1..=3).contains(&looks), "{looks} looks for {CROWD} who came at once");
+
+        bench.play("[[fault]]\nfunctions = \"C_GetSlotList\"\nrv = \"CKR_DEVICE_ERROR\"\n");
+        let (since, before) = (Instant::now(), bench.count("C_GetSlotList"));
+        for number in 0..300 {
+            let refusal = admit(&tokens, &format!("token {number}"), PIN).err();
+            assert!(matches!(refusal, Some(Refusal::Unavailable(_) | Refusal::UnknownToken)), "{refusal:?}");
+        }
+        let looks = bench.count("C_GetSlotList") - before;
+        let seconds = usize::try_from(since.elapsed().as_secs()).unwrap();
+        assert!(looks <= 4 * look * (seconds + 2), "{looks} looks in {seconds} seconds");
     });
 }
 
