@@ -23,14 +23,16 @@ INTEROP = $(CARGO) run -q --locked --manifest-path tests/interop/Cargo.toml --
 ADDR ?= 127.0.0.1:5696
 
 # Tools, or files where what is needed is a library, each with the Debian packages that bring it: to build and run the program; for the
-# tests, and to build the module kryoptic, on which they are run as well; and for the other modules of `make interop`.
+# tests, and to build the module kryoptic, on which they are run as well; and for the other modules of `make interop`, with the tools of other
+# signers, whose keys are used there.
 NEEDED = softhsm2-util:softhsm2 pkcs11-tool:opensc openssl:openssl cc:gcc+libc6-dev
 CHECK_NEEDED = mandoc:mandoc python3:python3 script:bsdutils valgrind:valgrind /usr/sbin/haproxy:haproxy \
 	pkg-config:pkg-config /usr/include/openssl/ssl.h:libssl-dev /usr/include/sqlite3.h:libsqlite3-dev \
 	/usr/lib*/llvm*/lib/libclang[-.][s0-9]*:libclang-dev
 INTEROP_NEEDED = p11-kit:p11-kit /usr/lib/*/pkcs11/p11-kit-client.so:p11-kit-modules pkcsslotd:opencryptoki unshare:util-linux swtpm:swtpm \
 	dbus-daemon:dbus-daemon tpm2-abrmd:tpm2-abrmd tpm2_getrandom:tpm2-tools tpm2_ptool:libtpm2-pkcs11-tools \
-	/usr/lib/*/pkcs11/libtpm2_pkcs11.so:libtpm2-pkcs11-1 /usr/lib/*/libtss2-tcti-tabrmd.so.0:libtss2-tcti-tabrmd0
+	/usr/lib/*/pkcs11/libtpm2_pkcs11.so:libtpm2-pkcs11-1 /usr/lib/*/libtss2-tcti-tabrmd.so.0:libtss2-tcti-tabrmd0 \
+	ods-hsmutil:libhsm-bin /usr/sbin/keymgr:knot
 
 # The packages that this machine lacks of such a list.
 missing = $(strip $(foreach need,$(1),$(shell set -- $(firstword $(subst :, ,$(need))); \
