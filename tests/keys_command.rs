@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use support::hsm::Hsm;
+use support::hsm::{Hsm, skipped, skipped_in_part};
 use support::openssl::PublicKey;
 use support::scratch::Scratch;
 use support::{Bridge, Client, KeySpec, Token, others};
@@ -26,16 +26,17 @@ struct Place {
 }
 
 impl Place {
-    /// None on another module: what these tests find on the token, pkcs11-tool cannot make on every one.
-    fn new() -> Option<Place> {
-        let token = Token::create();
-        if token.hsm().is_not(Hsm::SoftHsm2, "the command sees what the bridge sees, and that is shown on each") {
-            return None;
-        }
-        let place = Place { token, directory: Scratch::new("keys") };
+    fn new() -> Place {
+        let place = Place { token: Token::create(), directory: Scratch::new("keys") };
         place.configure("");
         place.secret("pin", &place.token.pin);
-        Some(place)
+        place
+    }
+
+    /// With a token that makes keys on P-256, none where that is not listed.
+    fn with_p256() -> Option<Place> {
+        let place = Place::new();
+        (!place.token.cannot_make(&KeySpec::ecdsa(256))).then_some(place)
     }
 
     fn configure(&self, pkcs11: &str) {
@@ -70,11 +71,22 @@ impl Place {
         (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
     }
 
-    /// The same, of which nothing went wrong.
+    /// The same, of which nothing went wrong; modules have their own ways with standard error, or are warned of.
     fn told(&self, args: &[&str]) -> String {
         let (code, said, complaint) = self.keys(args);
-        assert_eq!((code, complaint.as_str()), (Some(0), ""), "{said}");
+        assert_eq!(code, Some(0), "{said}{complaint}");
+        let is_ours = |line: &str| line.starts_with("hint: ") || line.starts_with("cascade-hsm-bridge: ");
+        let is_quiet = self.token.hsm() == Hsm::SoftHsm2;
+        assert!(!complaint.lines().any(is_ours) && (complaint.is_empty() || !is_quiet), "{complaint}");
         said
+    }
+
+    /// Whether the private key with that CKA_ID, of which there is no public key object, tells the public key all the same; then the test
+    /// is left out.
+    fn tells_public_key_of(&self, id: &str) -> bool {
+        let tells = self.told(&[id]).contains("the private key tells it");
+        let hsm = self.token.hsm();
+        skipped(tells && hsm != Hsm::SoftHsm2, format!("{hsm}: private keys tell their public ones"))
     }
 
     /// Runs it at a terminal where `typed` is typed after `question`: exit code, and all that the terminal shows.
@@ -132,19 +144,28 @@ fn record(token: &Token, id: &str, flags: u16) -> String {
 
 #[test]
 fn tells_of_every_pair_what_clients_see() {
-    let Some(place) = Place::new() else { return };
+    let place = Place::new();
     assert!(place.told(&[]).ends_with(": no such keys\n"));
-    others::make(&place.token, "incumbent p256", "0a0b");
-    others::make(&place.token, "opendnssec", "00112233445566778899aabbccddeeff");
+    let (work, kind) = match place.token.makes(&KeySpec::ecdsa(256)) {
+        true => ("incumbent p256", "ECDSA, 256 bits"),
+        false => ("incumbent rsa", "RSA, 2048 bits"),
+    };
+    if others::cannot_make(&place.token, work, "0a0b")
+        || others::cannot_make(&place.token, "opendnssec", "00112233445566778899aabbccddeeff")
+    {
+        return;
+    }
     let said = place.told(&[]);
     let slot = place.token.slot();
     assert!(said.starts_with(&format!("token 'signer 5117', serial {}, slot {slot}: 2 keys\n", place.token.serial())));
-    let expected = "
-0A0B: ECDSA, 256 bits
+    let expected = format!(
+        "
+0A0B: {kind}
   private  0A0B_priv, Active, \"example.org-12345-zsk-pri\", Sign
   public   0A0B_pub, Active, \"example.org-12345-zsk-pub\", Verify
-";
-    assert!(said.contains(expected), "{said}");
+"
+    );
+    assert!(said.contains(&expected), "{said}");
     let id = "00112233445566778899AABBCCDDEEFF";
     let expected = format!(
         "
@@ -161,12 +182,13 @@ fn tells_of_every_pair_what_clients_see() {
 
 #[test]
 fn tells_the_same_in_json() {
-    let Some(place) = Place::new() else { return };
-    generate(&place.token, "EC:secp384r1", "01", "a \"quoted\" label");
+    let place = Place::new();
+    generate(&place.token, place.token.any_kind(), "01", "a \"quoted\" label");
+    let facts = if place.token.makes(&KeySpec::ecdsa(256)) { "01 ECDSA 256" } else { "01 RSA 1024" };
     let json = place.told(&["--json"]);
     for (expression, value) in [
         ("len(keys)", "1"),
-        ("keys[0]['id'], keys[0]['algorithm'], keys[0]['length']", "01 ECDSA 384"),
+        ("keys[0]['id'], keys[0]['algorithm'], keys[0]['length']", facts),
         ("keys[0]['private'][0]['label']", "a \"quoted\" label"),
         ("sorted(keys[0]['public'][0].items())[0]", "('identifier', '01_pub')"),
         ("keys[0]['private'][0]['usage'][0], keys[0]['public'][0]['place']", "Sign object"),
@@ -178,7 +200,7 @@ fn tells_the_same_in_json() {
 
 #[test]
 fn finds_half_pairs_and_keys_that_nobody_named() {
-    let Some(place) = Place::new() else { return };
+    let Some(place) = Place::with_p256() else { return };
     for (id, label) in [("01", "whole"), ("02", "private only"), ("03", "public only")] {
         generate(&place.token, "EC:prime256v1", id, label);
     }
@@ -186,10 +208,18 @@ fn finds_half_pairs_and_keys_that_nobody_named() {
     generate(&place.token, "EC:prime256v1", "04", &first_name);
     place.token.pkcs11_tool(&["--delete-object", "--type", "pubkey", "--id", "02"]);
     place.token.pkcs11_tool(&["--delete-object", "--type", "privkey", "--id", "03"]);
+    if place.tells_public_key_of("02") {
+        return;
+    }
     // Not a half pair: what is missing is told.
-    others::make(&place.token, "opendnssec", "05");
+    let made = others::make(&place.token, "opendnssec", "05");
+    let all = if skipped_in_part(made.is_err(), "the module does not make keys of OpenDNSSEC") {
+        "01 02 03 04"
+    } else {
+        "01 02 03 04 05"
+    };
     let ids = |args: &[&str]| read_json(&place.told(&[args, &["--json"]].concat()), "*[key['id'] for key in keys]");
-    assert_eq!(ids(&[]), "01 02 03 04 05");
+    assert_eq!(ids(&[]), all);
     assert_eq!(ids(&["--orphans"]), "02 03");
     assert_eq!(ids(&["--unused"]), "04");
     assert_eq!(ids(&["--unused", "--orphans"]), "02 03 04");
@@ -201,8 +231,10 @@ fn finds_half_pairs_and_keys_that_nobody_named() {
 
 #[test]
 fn tells_odd_objects_from_keys() {
-    let Some(place) = Place::new() else { return };
-    others::make(&place.token, "odd", "aa");
+    let place = Place::new();
+    if others::cannot_make(&place.token, "odd", "aa") {
+        return;
+    }
     for label in ["one", "two"] {
         generate(&place.token, "EC:prime256v1", "0c", label);
     }
@@ -227,7 +259,7 @@ fn tells_odd_objects_from_keys() {
 
 #[test]
 fn prints_the_arguments_of_cascades_import() {
-    let Some(place) = Place::new() else { return };
+    let Some(place) = Place::with_p256() else { return };
     for (id, label) in [("01", "k"), ("02", "z"), ("03", "unknown")] {
         generate(&place.token, "EC:prime256v1", id, label);
     }
@@ -266,7 +298,7 @@ fn prints_the_arguments_of_cascades_import() {
 
 #[test]
 fn knows_what_a_key_is_for_by_the_name_that_dnst_gave_it() {
-    let Some(place) = Place::new() else { return };
+    let Some(place) = Place::with_p256() else { return };
     let bridge = Bridge::start(&place.token);
     let mut client = Client::connect(&bridge, &place.token);
     let pair = client.create_key_pair(&KeySpec::ecdsa(256));
@@ -291,13 +323,16 @@ fn knows_what_a_key_is_for_by_the_name_that_dnst_gave_it() {
 
 #[test]
 fn destroys_what_it_is_told_to_and_only_that() {
-    let Some(place) = Place::new() else { return };
+    let Some(place) = Place::with_p256() else { return };
     for (id, label) in [("01", "a"), ("02", "b"), ("03", "c"), ("04", "d")] {
         generate(&place.token, "EC:prime256v1", id, label);
     }
     place.token.pkcs11_tool(&["--delete-object", "--type", "privkey", "--id", "04"]);
     assert_eq!(place.told(&["--destroy", "--yes", "01"]), "destroyed 01_priv\ndestroyed 01_pub\n");
     assert_eq!(place.told(&["--destroy", "--yes", "02_pub"]), "destroyed 02_pub\n");
+    if place.tells_public_key_of("02") {
+        return;
+    }
     assert_eq!(place.told(&["--destroy", "--yes", "--orphans"]), "destroyed 02_priv\ndestroyed 04_pub\n");
     assert_eq!(place.told(&["--destroy", "--yes", "--orphans"]), "nothing is to be destroyed\n");
     let left: Vec<_> = place.token.objects();
@@ -306,10 +341,10 @@ fn destroys_what_it_is_told_to_and_only_that() {
 
 #[test]
 fn destroys_nothing_where_one_thing_is_not_clear() {
-    let Some(place) = Place::new() else { return };
-    generate(&place.token, "EC:prime256v1", "01", "a");
+    let place = Place::new();
+    generate(&place.token, place.token.any_kind(), "01", "a");
     for label in ["one", "two"] {
-        generate(&place.token, "EC:prime256v1", "0c", label);
+        generate(&place.token, place.token.any_kind(), "0c", label);
     }
     for (args, why) in [
         (&["--destroy", "--yes", "01", "99"][..], "there is no key 99 on the token\n"),
@@ -323,10 +358,7 @@ fn destroys_nothing_where_one_thing_is_not_clear() {
         (&["nothing"], "cascade-hsm-bridge: \"nothing\" is no identifier of a key"),
     ] {
         let (code, said, complaint) = without_terminal(&place, args);
-        assert!(
-            code != Some(0) && said.is_empty() && complaint.starts_with(why),
-            "{args:?}: {code:?} {said}{complaint}"
-        );
+        assert!(code != Some(0) && said.is_empty() && complaint.contains(why), "{args:?}: {code:?} {said}{complaint}");
     }
     assert_eq!(place.token.objects().len(), 6);
 }
@@ -342,8 +374,8 @@ fn without_terminal(place: &Place, args: &[&str]) -> (Option<i32>, String, Strin
 
 #[test]
 fn asks_at_the_terminal_before_it_destroys() {
-    let Some(place) = Place::new() else { return };
-    generate(&place.token, "EC:prime256v1", "01", "precious");
+    let place = Place::new();
+    generate(&place.token, place.token.any_kind(), "01", "precious");
     let args = format!("--pin-file {} --destroy 01", place.path("pin").display());
     for typed in ["\n", "no\n", "y\n", "Yes\n"] {
         let (code, said) = place.at_a_terminal(&args, QUESTION, typed);
@@ -358,24 +390,24 @@ fn asks_at_the_terminal_before_it_destroys() {
 
 #[test]
 fn asks_for_the_pin_at_the_terminal_and_does_not_show_it() {
-    let Some(place) = Place::new() else { return };
+    let place = Place::new();
     let (code, said) = place.at_a_terminal("", PROMPT, &format!("{}\n", place.token.pin));
     assert!(said.contains("no such keys") && !said.contains(&place.token.pin), "{said}");
     assert_eq!(code, Some(0));
-    let (code, said) = place.at_a_terminal("", PROMPT, "not-the-pin\n");
+    let (code, said) = place.at_a_terminal("", PROMPT, "pin-0000\n");
     assert!(said.contains("wrong PIN"), "{said}");
     assert_eq!(code, Some(1));
 }
 
 #[test]
 fn takes_the_pin_that_the_configuration_keeps_and_the_token_that_is_meant() {
-    let Some(place) = Place::new() else { return };
-    place.token.add("other", "another-pin");
+    let place = Place::new();
+    place.token.add("other", "pin-2846");
     let (code, _, complaint) = place.keys(&[]);
     let names = complaint.split_once("\nhint: there are ").expect(&complaint).1;
     assert!(names.contains("'signer 5117'") && names.contains("'other'"), "{complaint}");
     assert_eq!(code, Some(1));
-    let kept = place.secret("kept", "another-pin\n");
+    let kept = place.secret("kept", "pin-2846\n");
     place.configure(&format!("[[token]]\nname = \"other\"\npin-file = {kept:?}"));
     let mut command = place.command(support::program());
     command.args(["keys", "--token", "other", "-c"]).arg(place.path("config.toml"));
@@ -389,7 +421,7 @@ fn takes_the_pin_that_the_configuration_keeps_and_the_token_that_is_meant() {
 /// A module that cannot be loaded is told of by its path.
 #[test]
 fn says_what_keeps_it_from_the_token() {
-    let Some(place) = Place::new() else { return };
+    let place = Place::new();
     place.directory.file("config.toml", "version = \"v1\"\n[pkcs11]\nlib-path = \"/nonexistent/m.so\"\n");
     let (code, said, complaint) = place.keys(&[]);
     assert_eq!((code, said.as_str()), (Some(1), ""));
