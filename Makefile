@@ -60,7 +60,9 @@ run: deps all
 
 check: deps check-deps lint smoke bench-check test
 
-# On SoftHSM and on kryoptic. The program's own tests on SoftHSM come last, so that their result closes the output.
+# On SoftHSM and on kryoptic. The program's own tests on SoftHSM come last, so that their result closes the output. Most tests wait for
+# something most of the time, so there are more at once than processors.
+test: export RUST_TEST_THREADS ?= $(shell expr 2 \* $$(nproc))
 test: kryoptic
 	cd tests/published-client && $(CARGO) test --locked
 	cd tests/faulty-module && $(CARGO) test --locked

@@ -35,7 +35,8 @@ pub fn all(hsms: &[Hsm], tests: &[Test]) -> Vec<Vec<Outcome>> {
     let outcomes = Mutex::new(vec![vec![Outcome::Failed; tests.len()]; hsms.len()]);
     let directory = env::temp_dir().join(format!("cascade-hsm-bridge-interop-{}", process::id()));
     fs::create_dir(&directory).expect("a directory for what the tests say");
-    let workers = thread::available_parallelism().map_or(2, usize::from);
+    // Most tests wait for something most of the time.
+    let workers = 2 * thread::available_parallelism().map_or(2, usize::from);
     thread::scope(|scope| {
         for worker in 0..workers {
             let (work, outcomes, said) = (&work, &outcomes, directory.join(worker.to_string()));
