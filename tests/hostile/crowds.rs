@@ -1,15 +1,16 @@
 //! Many peers at once, and what runs out when they come.
 
-use std::net::TcpStream;
+use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::stage::Stage;
+use crate::support::bridge::{Elsewhere, Options};
 use crate::support::message::Item;
-use crate::support::tags::operation;
-use crate::support::{Bridge, Client, Response};
+use crate::support::tags::{operation, reason};
+use crate::support::{Bridge, Client};
 
 #[test]
 fn ten_thousand_connections_come_and_go() {
@@ -32,32 +33,42 @@ fn ten_thousand_connections_come_and_go() {
     });
 }
 
-#[test]
-fn a_flood_of_wrong_pins_lets_the_right_one_through() {
-    let mut stage = Stage::set("");
+/// Guesses PINs from another address than the right ones come from, each of which is a login by a new connection or on one that is kept.
+fn guess(rounds: usize, server: &str) {
+    if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
+        return println!("skipped: this machine has no second loopback address");
+    }
+    let server = server.to_owned();
+    let mut stage = Stage::with(Options { address: Some("[::]:0"), server, ..Options::default() });
     stage.withstands(|stage| {
-        let until = Instant::now() + Duration::from_secs(3);
+        let address = SocketAddr::from((Ipv6Addr::LOCALHOST, stage.bridge.address.port()));
+        let elsewhere = Elsewhere(&stage.bridge, address);
+        let guess = |name: &str| {
+            let mut client = Client::connect_as(&elsewhere, None);
+            for number in 0..5 {
+                client.login = Some((stage.token.label.clone(), format!("wrong-{name}-{number}")));
+                client.call(Item::new(operation::LOCATE, vec![])).is_refused(reason::AUTHENTICATION_NOT_SUCCESSFUL);
+            }
+        };
         thread::scope(|scope| {
-            for worker in 0..4 {
-                scope.spawn(move || {
-                    let mut number = 0_u32;
-                    while Instant::now() < until {
-                        let pin = format!("wrong-{worker}-{number}");
-                        number += 1;
-                        let mut client = Client::connect_as(&stage.bridge, Some((&stage.token.label, &pin)));
-                        let request = client.request(vec![Item::new(operation::QUERY, vec![])]).encode();
-                        for _ in 0..5 {
-                            if !client.try_send(&request) {
-                                break;
-                            }
-                            let Some(answer) = client.receive() else { break };
-                            assert_eq!(Response::read(&answer).single().status, 1);
-                        }
-                    }
-                });
+            for worker in 0..32 {
+                scope.spawn(move || (0..rounds).for_each(|round| guess(&format!("{worker}-{round}"))));
             }
         });
     });
+    let log = stage.bridge.log();
+    let refused: Vec<&str> = log.lines().filter(|line| line.contains("login refused")).collect();
+    assert!(!refused.is_empty() && refused.iter().all(|line| line.contains("[::1]:")), "{refused:?}");
+}
+
+#[test]
+fn a_flood_of_wrong_pins_lets_the_right_one_through() {
+    guess(20, "");
+}
+
+#[test]
+fn a_flood_of_wrong_pins_that_are_all_judged_lets_the_right_one_through() {
+    guess(2, "failed-login-pause = 0");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What the hostile peers are let loose on: a bridge, and well-behaved clients at work.
 
 use std::io::Read;
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -44,7 +44,10 @@ impl Stage {
 
     pub fn with(options: Options) -> Stage {
         let token = Token::create();
-        let bridge = Bridge::start_with(&token, options);
+        let mut bridge = Bridge::start_with(&token, options);
+        if bridge.address.ip().is_unspecified() {
+            bridge.address.set_ip(Ipv4Addr::LOCALHOST.into());
+        }
         let key = Client::connect(&bridge, &token).create_key_pair(&KeySpec::any(&token)).private;
         Stage { token, bridge, key }
     }
@@ -92,11 +95,12 @@ impl Stage {
     fn is_quiet(&self) {
         let proc = PathBuf::from(format!("/proc/{}", self.bridge.pid()));
         let sockets = || {
-            let tcp = std::fs::read_to_string(proc.join("net/tcp")).unwrap();
+            let tables = ["net/tcp", "net/tcp6"].map(|table| std::fs::read_to_string(proc.join(table)));
             // Field 10 of a line is the number that the descriptor's link has.
-            let tcp: Vec<String> = tcp
-                .lines()
-                .skip(1)
+            let tcp: Vec<String> = tables
+                .iter()
+                .flatten()
+                .flat_map(|table| table.lines().skip(1))
                 .filter_map(|line| Some(format!("socket:[{}]", line.split_whitespace().nth(9)?)))
                 .collect();
             let links = std::fs::read_dir(proc.join("fd")).unwrap().flatten();

@@ -73,6 +73,23 @@ impl Reachable for Bridge {
     }
 }
 
+/// A bridge by another of the addresses that it listens on, where its peers have another address too.
+pub struct Elsewhere<'b>(pub &'b Bridge, pub SocketAddr);
+
+impl Reachable for Elsewhere<'_> {
+    fn address(&self) -> SocketAddr {
+        self.1
+    }
+
+    fn certificate(&self) -> PathBuf {
+        self.0.certificate()
+    }
+
+    fn secrets(&self) -> &Arc<Secrets> {
+        &self.0.secrets
+    }
+}
+
 impl Bridge {
     pub fn start(token: &Token) -> Bridge {
         Bridge::start_with(token, Options::default())
