@@ -90,7 +90,7 @@ bench: deps all
 bench-growth: deps all
 	$(BENCH) --json growth.json growth
 
-# The time of a signature alone and among hostile peers, T seconds each.
+# The time of a signature alone and among hostile peers, T seconds each, and the target for their ratio.
 bench-hostile: all
 	$(BENCH) --pace 1,$(or $(T),10)000 hostile
 

@@ -4,8 +4,9 @@ use std::io::Write;
 use std::net::{Shutdown, TcpStream};
 use std::process::{Command, Stdio};
 
-use crate::stage::{Stage, client_hello, eventually, is_closed, query};
+use crate::stage::{Stage, eventually, is_closed, query};
 use crate::support::bridge::Options;
+use crate::support::client::client_hello;
 use crate::support::message::Item;
 use crate::support::tags::operation;
 

@@ -5,8 +5,9 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::stage::{PATIENCE, Stage, client_hello, eventually, is_closed, query};
+use crate::stage::{PATIENCE, Stage, eventually, is_closed, query};
 use crate::support::Client;
+use crate::support::client::client_hello;
 use crate::support::message::Item;
 use crate::support::tags::{self, operation};
 use crate::support::ttlv::integer;

@@ -7,8 +7,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustls::pki_types::ServerName;
-
 use crate::support::bridge::Options;
 use crate::support::message::{Item, Request};
 use crate::support::tags::operation;
@@ -151,19 +149,6 @@ pub fn is_closed(socket: &mut impl Read) {
         assert!(since.elapsed() < PATIENCE, "the bridge does not close");
     }
     assert!(since.elapsed() < PATIENCE, "the bridge does not close");
-}
-
-/// A ClientHello as rustls writes it.
-pub fn client_hello() -> Vec<u8> {
-    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-    let config =
-        rustls::ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&rustls::version::TLS13]);
-    let config = config.unwrap().with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth();
-    let name = ServerName::try_from("localhost").unwrap();
-    let mut connection = rustls::ClientConnection::new(std::sync::Arc::new(config), name).unwrap();
-    let mut hello = Vec::new();
-    connection.write_tls(&mut hello).unwrap();
-    hello
 }
 
 pub fn query() -> Request {
