@@ -1,6 +1,6 @@
 //! Many peers at once, and what runs out when they come.
 
-use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv6Addr, TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -8,13 +8,19 @@ use std::time::Duration;
 
 use crate::stage::Stage;
 use crate::support::bridge::{Elsewhere, Options};
+use crate::support::hsm::skipped;
 use crate::support::message::Item;
 use crate::support::tags::{operation, reason};
 use crate::support::{Bridge, Client};
 
 #[test]
 fn ten_thousand_connections_come_and_go() {
-    let mut stage = Stage::set("");
+    if has_no_second_address() {
+        return;
+    }
+    // The bridge may be slower in taking leave of those that have gone than others are in coming: too many of one address push each
+    // other out, so that these have another one than who signs.
+    let mut stage = Stage::with(Options { address: Some("[::]:0"), ..Options::default() });
     stage.withstands(|stage| {
         let next = AtomicUsize::new(0);
         thread::scope(|scope| {
@@ -22,7 +28,7 @@ fn ten_thousand_connections_come_and_go() {
                 scope.spawn(|| {
                     let mut held = Vec::new();
                     while next.fetch_add(1, Ordering::Relaxed) < 10_000 {
-                        held.push(stage.tcp());
+                        held.push(TcpStream::connect(stage.elsewhere).expect("a connection"));
                         if held.len() == 20 {
                             held.clear();
                         }
@@ -33,16 +39,20 @@ fn ten_thousand_connections_come_and_go() {
     });
 }
 
+fn has_no_second_address() -> bool {
+    let lacks = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err();
+    skipped(lacks, "this machine has no second loopback address")
+}
+
 /// Guesses PINs from another address than the right ones come from, each of which is a login by a new connection or on one that is kept.
 fn guess(rounds: usize, server: &str) {
-    if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
-        return println!("skipped: this machine has no second loopback address");
+    if has_no_second_address() {
+        return;
     }
     let server = server.to_owned();
     let mut stage = Stage::with(Options { address: Some("[::]:0"), server, ..Options::default() });
     stage.withstands(|stage| {
-        let address = SocketAddr::from((Ipv6Addr::LOCALHOST, stage.bridge.address.port()));
-        let elsewhere = Elsewhere(&stage.bridge, address);
+        let elsewhere = Elsewhere(&stage.bridge, stage.elsewhere);
         let guess = |name: &str| {
             let mut client = Client::connect_as(&elsewhere, None);
             for number in 0..5 {

@@ -1,7 +1,7 @@
 //! What the hostile peers are let loose on: a bridge, and well-behaved clients at work.
 
 use std::io::Read;
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -23,6 +23,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Stage {
     pub token: Token,
     pub bridge: Bridge,
+    /// Where peers have another address than the well-behaved clients, if it listens on more than one.
+    pub elsewhere: SocketAddr,
     pub key: String,
 }
 
@@ -43,11 +45,13 @@ impl Stage {
     pub fn with(options: Options) -> Stage {
         let token = Token::create();
         let mut bridge = Bridge::start_with(&token, options);
-        if bridge.address.ip().is_unspecified() {
+        let mut elsewhere = bridge.address;
+        if elsewhere.ip().is_unspecified() {
+            elsewhere.set_ip(Ipv6Addr::LOCALHOST.into());
             bridge.address.set_ip(Ipv4Addr::LOCALHOST.into());
         }
         let key = Client::connect(&bridge, &token).create_key_pair(&KeySpec::any(&token)).private;
-        Stage { token, bridge, key }
+        Stage { token, bridge, elsewhere, key }
     }
 
     /// Runs `attack` while one client signs on a connection that it keeps, and another on a new one each time. Any answer that
