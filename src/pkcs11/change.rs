@@ -8,6 +8,7 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,8 @@ pub(super) struct Changes {
     origins: RwLock<HashSet<IpAddr>>,
     /// Held while a PIN is tried: others who offer the same one wait.
     tries: Mutex<Tries>,
+    /// Whether what was tried is to be forgotten by whoever tries next: the operator does not wait for who tries now.
+    anew: AtomicBool,
 }
 
 #[derive(Default)]
@@ -41,7 +44,7 @@ struct Tries {
 
 impl Changes {
     pub(super) fn new(most: u32) -> Self {
-        Self { most, origins: RwLock::default(), tries: Mutex::default() }
+        Self { most, origins: RwLock::default(), tries: Mutex::default(), anew: AtomicBool::new(false) }
     }
 
     /// The PIN in force came from there.
@@ -58,7 +61,13 @@ impl Changes {
 
     /// Forgets what was tried, and lets one PIN be tried wherever it comes from.
     pub(super) fn begin_anew(&self) {
-        *self.tries() = Tries { anyone: true, ..Tries::default() };
+        self.anew.store(true, Ordering::Release);
+    }
+
+    fn reconsider(&self, tries: &mut Tries) {
+        if self.anew.swap(false, Ordering::AcqRel) {
+            *tries = Tries { anyone: true, ..Tries::default() };
+        }
     }
 
     fn tries(&self) -> MutexGuard<'_, Tries> {
@@ -90,6 +99,7 @@ impl Token {
             Err(TryLockError::WouldBlock) if !is_known => return false,
             Err(TryLockError::WouldBlock) => self.changes.tries(),
         };
+        self.changes.reconsider(&mut tries);
         if self.gate.is_in_force(pin) {
             return true;
         }
@@ -153,9 +163,15 @@ mod tests {
     #[test]
     fn lets_anyone_in_once_the_operator_asked_for_it() {
         let changes = Changes::new(2);
-        changes.tries().wrong = 2;
+        let mut tries = changes.tries();
+        tries.wrong = 2;
+        // While somebody tries one.
         changes.begin_anew();
-        assert!(changes.tries().is_open(2, false, Instant::now()));
+        changes.reconsider(&mut tries);
+        assert!(tries.is_open(2, false, Instant::now()));
+        tries.anyone = false;
+        changes.reconsider(&mut tries);
+        assert!(!tries.is_open(2, false, Instant::now()), "forgotten twice");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock};
 
 use cryptoki::types::RawAuthPin;
 use ring::{hmac, rand};
@@ -96,6 +96,9 @@ const WRONG_PINS: usize = 32;
 /// or no longer right.
 pub(super) struct Gate {
     key: hmac::Key,
+    /// Held while a PIN is proved, and taken before whatever that waits for. Whoever is inside the module does not take it.
+    proving: Mutex<()>,
+    /// Never held during a call: those who log in anew read the PIN from here, in the middle of theirs.
     state: RwLock<State>,
 }
 
@@ -124,7 +127,7 @@ impl Gate {
     pub(super) fn new() -> Result<Self, Error> {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &rand::SystemRandom::new())
             .map_err(|_| Error::Unsupported("keeping PINs apart without the system's random numbers"))?;
-        Ok(Self { key, state: RwLock::default() })
+        Ok(Self { key, proving: Mutex::default(), state: RwLock::default() })
     }
 
     /// Judges `pin`; `prove` asks the token, and is called only while no PIN is known to be right and this one is not
@@ -135,15 +138,16 @@ impl Gate {
         prove: impl FnOnce(&Pin<'_>) -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
         // The state is whole between any two statements that change it, so a poisoned lock is as good as another.
-        let known = self.verdict(&self.state.read().unwrap_or_else(PoisonError::into_inner), pin);
-        if let Some(verdict) = known {
+        let known = || self.verdict(&self.state.read().unwrap_or_else(PoisonError::into_inner), pin);
+        if let Some(verdict) = known() {
             return verdict;
         }
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(verdict) = self.verdict(&state, pin) {
+        let _alone = self.proving.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(verdict) = known() {
             return verdict;
         }
         let proof = prove(pin);
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         match &proof {
             Ok(()) => {
                 state.admitted = Some(Admitted { tag: hmac::sign(&self.key, pin.0), pin: pin.secret() });

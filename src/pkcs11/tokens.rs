@@ -106,9 +106,10 @@ impl Tokens {
     }
 
     /// Forgets which PINs were wrong, and has one that differs from the one in force tried wherever it comes from: for an
-    /// operator who has changed a token's PIN.
+    /// operator who has changed a token's PIN. Waits for no call to the module.
     pub fn reconsider_pins(&self) {
-        for token in self.found().by_slot.values() {
+        let tokens: Vec<_> = self.found().by_slot.values().cloned().collect();
+        for token in tokens {
             token.gate.forget_wrong();
             token.changes.begin_anew();
         }

@@ -137,7 +137,7 @@ fn a_session_that_is_lost_again_while_it_is_logged_in_is_made_anew() {
 }
 
 /// A control file in which each of these calls waits, and what else it says.
-fn waiting(common: &str, rules: &[&str]) -> String {
+pub fn waiting(common: &str, rules: &[&str]) -> String {
     let rules = rules.iter().map(|rule| format!("[[fault]]\n{rule}\nhang = true\nnext = 1\n"));
     rules.fold(common.to_owned(), |control, rule| control + &rule)
 }
@@ -371,7 +371,7 @@ fn a_failed_generation_or_destruction_says_what_is_known() {
 }
 
 /// Waits for what takes a while, and for ever only if something is wrong.
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let since = Instant::now();
     while !is_so() {
         assert!(since.elapsed() < Duration::from_secs(60), "never: {what}");
