@@ -89,10 +89,8 @@ impl Token {
             Proof::Typed => session.login(kind, None),
         };
         result.map_err(Error::from).inspect_err(|error| {
-            if error.rv().is_some_and(is_wrong_pin) {
-                log::warn!("token {}: {error}: the PIN has been changed", self.info().name());
-                // Each further try would bring the token closer to being locked.
-                self.gate.revoke();
+            if let (Proof::Pin(pin), true) = (proof, error.rv().is_some_and(is_wrong_pin)) {
+                self.refuses_kept_pin(pin, error);
             }
         })
     }

@@ -201,14 +201,20 @@ impl Gate {
         Some(RawAuthPin::new(Box::new(pin)))
     }
 
-    /// The token says that the admitted PIN is right no longer: it is not tried again, and another one has to be proved.
-    pub(super) fn revoke(&self) {
+    /// The token says that `pin`, which [`Self::kept`] gave, is right no longer: it is not tried again, and another one has to be
+    /// proved. False if it is not the one in force: it may have been replaced while the token was asked.
+    pub(super) fn revoke(&self, pin: &RawAuthPin) -> bool {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let is_refused = |it: &Admitted| hmac::verify(&self.key, pin.expose_secret(), it.tag.as_ref()).is_ok();
+        if !state.admitted.as_ref().is_some_and(is_refused) {
+            return false;
+        }
         if let Some(Admitted { tag, .. }) = state.admitted.take() {
             // It was changed, and another may be right that was wrong before.
             state.wrong.clear();
             state.remember_wrong(tag);
         }
+        true
     }
 
     /// What is already known of `pin`.
@@ -332,11 +338,25 @@ mod tests {
         let (gate, token) = (Gate::new().unwrap(), Asked::default());
         assert!(offer(&gate, &token, b"0000").is_err() && gate.kept().is_none());
         offer(&gate, &token, b"1234").unwrap();
-        assert_eq!(gate.kept().unwrap().expose_secret().as_slice(), b"1234");
-        gate.revoke();
+        let kept = gate.kept().unwrap();
+        assert_eq!(kept.expose_secret().as_slice(), b"1234");
+        assert!(gate.revoke(&kept) && !gate.revoke(&kept));
         assert!(gate.kept().is_none());
         assert_eq!(offer(&gate, &token, b"1234"), Err(Refusal::WrongPin));
         assert_eq!(token.times(), 2, "a PIN known to be wrong was tried again");
+    }
+
+    #[test]
+    fn a_late_refusal_of_the_old_pin_leaves_the_new_one_in_force() {
+        let (gate, token) = (Gate::new().unwrap(), Asked::default());
+        offer(&gate, &token, b"1234").unwrap();
+        let old = gate.kept().unwrap();
+        gate.replace(&Pin::new(b"5678"));
+        assert!(!gate.revoke(&old));
+        assert_eq!(gate.kept().unwrap().expose_secret().as_slice(), b"5678");
+        assert_eq!(offer(&gate, &token, b"5678"), Ok(()));
+        assert_eq!(offer(&gate, &token, b"1234"), Err(Refusal::WrongPin));
+        assert_eq!(token.times(), 1);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use cryptoki::error::RvError;
 use cryptoki::session::{Session, SessionState, UserType};
+use cryptoki::types::RawAuthPin;
 
 use super::error::Error;
 use super::fault::Fault;
@@ -144,20 +145,33 @@ impl Token {
 
     /// Logs in with the PIN that is known to be right. False if the session was logged in already.
     pub(super) fn log_in_with_kept_pin(&self, session: &Session) -> Result<bool, Error> {
-        let refused = |rv| Error::Call { function: "C_Login", rv };
-        let pin = self.gate.kept().ok_or(refused(RvError::PinIncorrect))?;
-        match session.login_with_raw(UserType::User, &pin).map_err(Error::from) {
-            Ok(()) => Ok(true),
-            Err(error) => match error.rv() {
-                Some(RvError::UserAlreadyLoggedIn) => Ok(false),
-                Some(rv) if is_wrong_pin(rv) => {
-                    log::warn!("token {}: {error}: the PIN has been changed", self.info().name());
-                    self.gate.revoke();
-                    Err(refused(RvError::PinIncorrect))
-                }
-                _ => Err(error),
-            },
+        let refused = Error::Call { function: "C_Login", rv: RvError::PinIncorrect };
+        loop {
+            let pin = self.gate.kept().ok_or_else(|| refused.clone())?;
+            match session.login_with_raw(UserType::User, &pin).map_err(Error::from) {
+                Ok(()) => return Ok(true),
+                Err(error) => match error.rv() {
+                    Some(RvError::UserAlreadyLoggedIn) => return Ok(false),
+                    Some(rv) if is_wrong_pin(rv) => {
+                        if self.refuses_kept_pin(&pin, &error) {
+                            return Err(refused);
+                        }
+                        // The one that has taken its place has been proved.
+                    }
+                    _ => return Err(error),
+                },
+            }
         }
+    }
+
+    /// The token refused `pin` with `error`. Whether there is no other by now to be tried.
+    pub(super) fn refuses_kept_pin(&self, pin: &RawAuthPin, error: &Error) -> bool {
+        let is_revoked = self.gate.revoke(pin);
+        if is_revoked {
+            // Each further try would bring the token closer to being locked.
+            log::warn!("token {}: {error}: the PIN has been changed", self.info().name());
+        }
+        is_revoked
     }
 
     /// To be asked when an object seems not to be there: without a login, private objects are not seen. True if there is one only
