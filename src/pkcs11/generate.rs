@@ -12,7 +12,7 @@ use super::error::Error;
 use super::fault::Fault;
 use super::key::{Class, Hex, KeyPair, KeyPairSpec};
 use super::label::Limit;
-use super::ladder::{descend, is_of_the_template};
+use super::ladder::{descend, is_of_the_template, told};
 use super::learnt::Labels;
 use super::object;
 use super::policy::IdLength;
@@ -95,7 +95,7 @@ impl Token {
         for length in self.id_lengths() {
             let id = match self.new_id(&seat.session, length) {
                 Ok(id) => id,
-                Err(error) => return Err(first.unwrap_or(error)),
+                Err(error) => return Err(told(first, error)),
             };
             *tried.borrow_mut() = id.clone();
             begun.set(true);
@@ -110,7 +110,7 @@ impl Token {
                 Err(error) if is_of_the_template(&error) && self.left_nothing(&seat.session, id.as_deref()) => {
                     first.get_or_insert(error);
                 }
-                Err(error) => return Err(first.unwrap_or(error)),
+                Err(error) => return Err(told(first, error)),
             }
             drop(alone);
         }

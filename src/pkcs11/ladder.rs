@@ -4,6 +4,7 @@
 use cryptoki::error::RvError;
 
 use super::error::Error;
+use super::fault::Fault;
 use super::policy::EcParams;
 use super::template::Rung;
 
@@ -28,7 +29,7 @@ impl Default for Shape {
 /// After a refusal that may have been trouble, `left_nothing` tells whether the token is as it was.
 ///
 /// # Errors
-/// The first refusal: later ones are answers to poorer questions.
+/// The first refusal: later ones are answers to poorer questions. Trouble that ended the way down is told itself.
 pub(super) fn descend<T>(
     known: Shape,
     rungs: &[Rung],
@@ -64,16 +65,22 @@ pub(super) fn descend<T>(
                 }
                 Refused::ForGood => false,
             };
-            let refusal = first.get_or_insert(error);
             if !go_on {
-                return Err(refusal.clone());
+                return Err(told(first, error));
             }
+            first.get_or_insert(error);
         }
         if !less_may_do {
             break;
         }
     }
     Err(first.unwrap_or(Error::Unsupported("generating a key pair of this type")))
+}
+
+/// What to tell of two failures: the first, to the better question, unless the last is trouble that has to be repaired, or may have left
+/// something.
+pub(super) fn told(first: Option<Error>, last: Error) -> Error {
+    first.filter(|_| last.fault() < Fault::Session).unwrap_or(last)
 }
 
 /// What a refused C_GenerateKeyPair means for the next try.
@@ -212,6 +219,17 @@ mod tests {
         assert_eq!((made, tries.len()), (Err(error(RvError::TemplateInconsistent)), 2));
         let (made, tries) = run(Shape::default(), BOTH, &[RvError::MechanismInvalid], true);
         assert_eq!((made, tries.len()), (Err(error(RvError::MechanismInvalid)), 1));
+    }
+
+    #[test]
+    fn reports_trouble_that_came_after_a_refusal() {
+        for rv in [RvError::SessionHandleInvalid, RvError::UserNotLoggedIn, RvError::DeviceRemoved] {
+            let (made, tries) = run(Shape::default(), ONE, &[RvError::TemplateInconsistent, rv], true);
+            assert_eq!((made, tries.len()), (Err(error(rv)), 2));
+        }
+        let answers = [RvError::TemplateInconsistent, RvError::GeneralError];
+        let (made, tries) = run(Shape::default(), ONE, &answers, false);
+        assert_eq!((made, tries.len()), (Err(error(RvError::GeneralError)), 2), "an object is there");
     }
 
     #[test]

@@ -311,3 +311,31 @@ fn what_could_not_be_completed_is_removed_and_nothing_else() {
         }
     });
 }
+
+#[test]
+fn trouble_after_a_refused_template_leaves_no_pair_behind() {
+    on_faulty_with_all("making::trouble_after_a_refused_template_leaves_no_pair_behind", |bench| {
+        let refused = refuse(
+            "C_GenerateKeyPair",
+            "attribute = \"CKA_DECRYPT\"\nvalue = false\nrv = \"CKR_TEMPLATE_INCONSISTENT\"",
+        );
+        let lost = |answered: &str, rv: &str| {
+            format!("{refused}[[fault]]\nfunctions = \"C_GenerateKeyPair\"\n{answered}next = 1\nrv = {rv:?}\n")
+        };
+        let works = "answered = \"CKR_OK\"\n";
+        for rv in ["CKR_DEVICE_REMOVED", "CKR_GENERAL_ERROR"] {
+            let tokens = tokens(bench, &lost(works, rv), Policy::default());
+            let token = admit(&tokens, "one", PIN).unwrap();
+            let error = make(&token, P256).unwrap_err();
+            assert!(matches!(&error, Error::Unsettled { .. }), "{rv}: {error}");
+            assert_eq!(token.list(&Filter::default()).unwrap(), [], "{rv}");
+            tokens.finalize();
+        }
+        // What was lost between two tries is repaired, and says nothing of the template.
+        let tokens = tokens(bench, &lost("skip = 1\n", "CKR_USER_NOT_LOGGED_IN"), Policy::default());
+        let token = admit(&tokens, "one", PIN).unwrap();
+        signs(&token, P256);
+        assert_eq!(token.learnt().shapes.ec.map(|shape| (shape.rung, shape.sure)), Some((Rung::Granted, true)));
+        assert_eq!(token.learnt().id_length, Some(IdLength::Bytes(Settings::DEFAULT_ID_LENGTH)));
+    });
+}
