@@ -33,6 +33,8 @@ const SHORTER: [usize; 2] = [16, 2];
 enum Cleared {
     Nothing,
     Pair,
+    /// What is there may be another's, or cannot be looked for.
+    Unsure,
 }
 
 /// The halves of a pair as C_GenerateKeyPair gave them.
@@ -65,18 +67,22 @@ impl Token {
             if matches!(fault, Fault::Request | Fault::Busy) {
                 return Err(why);
             }
-            let id = match tried.into_inner() {
-                Some(id) if id.len() >= SURELY_NEW => id,
-                _ => return Err(why),
+            let id = tried.into_inner();
+            let called = || match &id {
+                Some(id) => format!("the CKA_ID {}", Hex(id)),
+                None => "a CKA_ID that the token chose".to_owned(),
             };
-            match self.clear(&id) {
+            match self.clear(id.as_deref()) {
                 // The call never began; and now that it is known that nothing is there, this is no second pair.
                 Ok(Cleared::Nothing) if again && matches!(fault, Fault::Session | Fault::Login) => again = false,
                 Ok(Cleared::Nothing) => return Err(unsettled("the key pair was not made", why)),
                 Ok(Cleared::Pair) => return Err(unsettled("the key pair was removed again", why)),
+                Ok(Cleared::Unsure) => {
+                    log::error!("token {}: {why}: a key pair with {} may be left", self.info().name(), called());
+                    return Err(unsettled("whether the key pair was made is not known", why));
+                }
                 Err(error) => {
-                    let name = self.info().name();
-                    log::error!("token {name}: a key pair with the CKA_ID {} may be left: {error}", Hex(&id));
+                    log::error!("token {}: a key pair with {} may be left: {error}", self.info().name(), called());
                     return Err(unsettled("whether the key pair was made is not known: the HSM did not answer", why));
                 }
             }
@@ -139,11 +145,16 @@ impl Token {
         Err(Error::IdTaken)
     }
 
-    /// Looks whether a pair that failed is there, and removes it. Its id is random: nobody else's has it.
-    fn clear(&self, id: &[u8]) -> Result<Cleared, Error> {
+    /// Looks whether a pair that failed is there, and removes it if its id is so long that nobody else's has it.
+    fn clear(&self, id: Option<&[u8]>) -> Result<Cleared, Error> {
+        let Some(id) = id else { return Ok(Cleared::Unsure) };
         let mut cleared = Cleared::Nothing;
         for class in [Class::PrivateKey, Class::PublicKey] {
             self.run(|seat| match self.find_surely(seat, class, id) {
+                Ok(_) | Err(Error::Ambiguous { .. }) if id.len() < SURELY_NEW => {
+                    cleared = Cleared::Unsure;
+                    Ok(())
+                }
                 Ok(handle) => {
                     cleared = Cleared::Pair;
                     let _alone = self.alone();

@@ -339,3 +339,26 @@ fn trouble_after_a_refused_template_leaves_no_pair_behind() {
         assert_eq!(token.learnt().id_length, Some(IdLength::Bytes(Settings::DEFAULT_ID_LENGTH)));
     });
 }
+
+#[test]
+fn of_a_pair_that_cannot_be_looked_for_it_is_said_that_it_may_be_there() {
+    on_faulty_with_all("making::of_a_pair_that_cannot_be_looked_for_it_is_said_that_it_may_be_there", |bench| {
+        let lost = |more: &str| {
+            format!("[[fault]]\nfunctions = \"C_GenerateKeyPair\"\n{more}next = 1\nrv = \"CKR_DEVICE_REMOVED\"\n")
+        };
+        // Two bytes may be another's by now; what the token would have chosen, nobody knows.
+        for (length, more, left, says) in [
+            (IdLength::Bytes(2), "", 0, "the key pair was not made"),
+            (IdLength::Bytes(2), "after = true\n", 2, "whether the key pair was made is not known"),
+            (IdLength::Chosen, "after = true\n", 4, "whether the key pair was made is not known"),
+        ] {
+            let policy = Policy { id_length: Some(length), ..Policy::default() };
+            let tokens = tokens(bench, &lost(more), policy);
+            let token = admit(&tokens, "one", PIN).unwrap();
+            let error = make(&token, P256).unwrap_err();
+            assert!(matches!(&error, Error::Unsettled { outcome, .. } if *outcome == says), "{error}");
+            assert_eq!(token.list(&Filter::default()).unwrap().len(), left);
+            tokens.finalize();
+        }
+    });
+}
