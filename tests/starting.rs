@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use support::bridge::Reachable;
 use support::key::{KeyPair, sign_item};
+use support::place::kill;
 use support::scratch::Scratch;
 use support::secrets::Secrets;
 use support::{Client, Faulty, KeySpec, Token, until};
@@ -173,10 +174,6 @@ fn stat(pid: &str) -> Option<Vec<String>> {
 /// Also if whoever it is a child of does not care.
 fn has_ended(pid: &str) -> bool {
     stat(pid).is_none_or(|stat| stat[0] == "Z")
-}
-
-fn kill(signal: &str, pid: &str) {
-    assert!(Command::new("kill").args([&format!("-{signal}"), pid]).status().unwrap().success());
 }
 
 /// Has the process abort.

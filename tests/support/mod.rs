@@ -12,6 +12,7 @@ pub mod key;
 pub mod message;
 pub mod openssl;
 pub mod others;
+pub mod place;
 pub mod profile;
 pub mod scratch;
 pub mod secrets;
