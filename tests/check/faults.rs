@@ -80,6 +80,20 @@ fn a_token_of_one_session_is_tried_with_it() {
 }
 
 #[test]
+fn a_token_that_is_full_is_told_of_as_far_as_it_says() {
+    let faulty = Faulty::new();
+    let place = Place::with(&faulty, PATIENCE);
+    let said = |public: i64, private: i64| {
+        faulty.play(&format!("[token]\nfree-public-memory = {public}\nfree-private-memory = {private}\n"));
+        place.check_in(&[])
+    };
+    said(4096, 2048).line("ok    memory: free for public objects 4096 bytes, for private ones 2048 bytes");
+    said(-1, 2048).line("ok    memory: free for public objects unknown, for private ones 2048 bytes");
+    said(4096, 0).line("warn  memory: free for public objects 4096 bytes, for private ones 0 bytes");
+    said(-1, -1).lacks("ok    memory: ");
+}
+
+#[test]
 fn a_call_that_does_not_return_is_named_and_what_was_made_is_destroyed() {
     let faulty = Faulty::new();
     let place = Place::with(&faulty, SECONDS);

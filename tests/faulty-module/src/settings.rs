@@ -78,6 +78,8 @@ pub struct Token {
     pub says_max_sessions: Option<i64>,
     pub says_max_rw_sessions: Option<i64>,
     pub says_sessions: Option<i64>,
+    pub free_public_memory: Option<i64>,
+    pub free_private_memory: Option<i64>,
     pub refuse_read_only: Option<Rv>,
     pub refuse_read_write: Option<Rv>,
     pub session_state: Option<State>,

@@ -128,6 +128,8 @@ pub unsafe fn get_token_info(call: &Call, slot: CK_SLOT_ID, to: *mut CK_TOKEN_IN
     let rw = token.max_rw_sessions.or(token.max_sessions);
     info.ulMaxRwSessionCount = limit(rw, token.says_max_rw_sessions, info.ulMaxRwSessionCount);
     info.ulSessionCount = limit(None, token.says_sessions, info.ulSessionCount);
+    info.ulFreePublicMemory = limit(None, token.free_public_memory, info.ulFreePublicMemory);
+    info.ulFreePrivateMemory = limit(None, token.free_private_memory, info.ulFreePrivateMemory);
 
     if let Some(tries) = token.pin_tries {
         info.flags = info.flags & !login::COUNT_FLAGS | login::count_flags(slot, tries);

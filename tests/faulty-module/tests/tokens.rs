@@ -206,7 +206,7 @@ fn says_other_things_of_token_and_module() {
             "[module]\nlist-version = \"2.20\"\nlibrary-version = \"7.3\"\nmanufacturer = \"Somebody\"\n\
              description = \"Something\"\nabsent = [\"C_SeedRandom\"]\n\
              [token]\nlabel = \"\"\nserial = \"0042\"\nmanufacturer = \"IBM\"\nmodel = \"SW\\u0000\"\n\
-             says-sessions = 5\nclear-flags = [\"CKF_LOGIN_REQUIRED\"]\n\
+             says-sessions = 5\nfree-public-memory = 7\nfree-private-memory = -1\nclear-flags = [\"CKF_LOGIN_REQUIRED\"]\n\
              set-flags = [\"CKF_PROTECTED_AUTHENTICATION_PATH\", \"CKF_USER_PIN_COUNT_LOW\", \"CKF_USER_PIN_LOCKED\"]",
         );
         let module = stage.module();
@@ -222,6 +222,7 @@ fn says_other_things_of_token_and_module() {
         assert_eq!((token.label(), token.serial_number(), token.manufacturer_id()), ("", "0042", "IBM"));
         assert_eq!(token.model(), "SW\0");
         assert_eq!(token.session_count(), Some(5));
+        assert_eq!((token.free_public_memory(), token.free_private_memory()), (Some(7), None));
         assert!(!token.login_required() && token.protected_authentication_path());
         assert!(token.user_pin_count_low() && token.user_pin_locked() && !token.user_pin_final_try());
         stage.control("[token]\nutc-time = \"18:12:20\"\nset-flags = [\"CKF_CLOCK_ON_TOKEN\"]");
