@@ -9,10 +9,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use support::bridge::Options;
 use support::hsm::{Hsm, skipped, skipped_in_part};
 use support::openssl::PublicKey;
 use support::scratch::Scratch;
-use support::{Bridge, Client, KeySpec, Token, others};
+use support::{Bridge, Client, Faulty, KeySpec, Profile, Token, others};
 
 #[test]
 fn makes_keys_where_it_is_told_to() {
@@ -23,11 +24,13 @@ fn makes_keys_where_it_is_told_to() {
 struct Place {
     token: Token,
     directory: Scratch,
+    /// What the module wants, where it is not the token's own.
+    environment: Vec<(&'static str, PathBuf)>,
 }
 
 impl Place {
     fn new() -> Place {
-        let place = Place { token: Token::create(), directory: Scratch::new("keys") };
+        let place = Place { token: Token::create(), directory: Scratch::new("keys"), environment: Vec::new() };
         place.configure("");
         place.secret("pin", &place.token.pin);
         place
@@ -44,6 +47,31 @@ impl Place {
         self.directory.file("config.toml", format!("version = \"v1\"\n[pkcs11]\nlib-path = {module:?}\n{pkcs11}\n"));
     }
 
+    /// On the module that plays a vendor's, with the PIN and the name that a client would say there; and that name.
+    fn of(profile: &Profile) -> Option<(Place, Faulty, String)> {
+        if Hsm::chosen().is_not(Hsm::SoftHsm2, "the profiles are played over it") {
+            return None;
+        }
+        let place = Place::new();
+        let faulty = profile.set_stage(&place.token);
+        let options = profile.options(&faulty, &place.token);
+        let (name, pin) = profile.login(&place.token);
+        place.secret("pin", &pin);
+        Some((place.with(options), faulty, name))
+    }
+
+    /// On the module that misbehaves, with these tables in the configuration.
+    fn on(faulty: &Faulty, tables: &str) -> Option<Place> {
+        let options = Options { tables: tables.to_owned(), ..faulty.options() };
+        Some(Place::with_p256()?.with(options))
+    }
+
+    fn with(self, options: Options) -> Place {
+        let (module, tables) = (options.module.unwrap(), options.tables);
+        self.directory.file("config.toml", format!("version = \"v1\"\n[pkcs11]\nlib-path = {module:?}\n{tables}\n"));
+        Place { environment: options.environment, ..self }
+    }
+
     fn secret(&self, name: &str, content: &str) -> PathBuf {
         let path = self.directory.file(name, content);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
@@ -56,7 +84,7 @@ impl Place {
 
     fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = self.token.command(program);
-        command.stdin(Stdio::null());
+        command.stdin(Stdio::null()).envs(self.environment.iter().cloned());
         for name in ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "STATE_DIRECTORY", "JOURNAL_STREAM"] {
             command.env_remove(name);
         }
@@ -68,6 +96,14 @@ impl Place {
         let mut command = self.command(support::program());
         command.args(["keys", "-c"]).arg(self.path("config.toml")).arg("--pin-file").arg(self.path("pin")).args(args);
         let Output { status, stdout, stderr } = command.output().unwrap();
+        (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+    }
+
+    /// The same without a PIN.
+    fn keys_without_pin(&self, args: &[&str]) -> (Option<i32>, String, String) {
+        let mut command = self.command("setsid");
+        command.arg("-w").arg(support::program()).args(["keys", "-c"]).arg(self.path("config.toml")).args(args);
+        let Output { status, stdout, stderr } = command.output().expect("setsid (make deps)");
         (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
     }
 
@@ -416,6 +452,60 @@ fn takes_the_pin_that_the_configuration_keeps_and_the_token_that_is_meant() {
     let (code, _, complaint) = place.keys(&["--token", "other"]);
     assert!(complaint.contains("wrong PIN"), "{complaint}");
     assert_eq!(code, Some(1));
+}
+
+#[test]
+fn says_of_both_halves_that_they_are_destroyed_where_one_goes_with_the_other() {
+    let Some((place, _faulty, name)) = Place::of(&Profile::named("nethsm-2-pin")) else { return };
+    for id in ["01", "02"] {
+        generate(&place.token, "EC:prime256v1", id, id);
+    }
+    let destroy = |id: &str| place.told(&["--token", &name, "--destroy", "--yes", id]);
+    assert_eq!(destroy("01"), "destroyed 01_priv\ndestroyed 01_pub\n");
+    assert_eq!(destroy("02_priv"), "destroyed 02_priv\n");
+    assert_eq!(place.token.objects(), Vec::<String>::new());
+}
+
+#[test]
+fn asks_for_no_pin_where_the_configuration_says_that_there_is_none() {
+    let Some((place, faulty, _)) = Place::of(&Profile::named("fortanix")) else { return };
+    generate(&place.token, "EC:prime256v1", "01", "theirs");
+    let (code, said, complaint) = place.keys_without_pin(&["--token", "dsm"]);
+    assert_eq!((code, complaint.as_str()), (Some(0), ""), "{said}");
+    assert!(said.starts_with("token 'dsm', ") && said.contains("01_priv, Active, \"theirs\", Sign"), "{said}");
+    assert_eq!(faulty.count("C_Login"), 0);
+}
+
+#[test]
+fn has_the_pin_typed_at_a_token_that_has_keys_for_it() {
+    let faulty = Faulty::new();
+    let tables = "[[token]]\nname = \"signer 5117\"\nlogin = \"protected-path\"";
+    let Some(place) = Place::on(&faulty, tables) else { return };
+    let pad = "set-flags = [\"CKF_PROTECTED_AUTHENTICATION_PATH\"]";
+    faulty.play(&format!("[token]\nown-pin = {:?}\n{pad}\n", place.token.pin));
+    generate(&place.token, "EC:prime256v1", "01", "padded");
+    let (code, said, complaint) = place.keys_without_pin(&[]);
+    assert_eq!(code, Some(0), "{complaint}");
+    assert!(said.contains("01_priv, Active, \"padded\", Sign"), "{said}");
+    assert_eq!(faulty.count("C_Login"), 1);
+}
+
+#[test]
+fn a_token_that_does_not_describe_itself_is_named_by_its_slot() {
+    let faulty = Faulty::new();
+    let Some(place) = Place::on(&faulty, "") else { return };
+    // As openCryptoki's, and the module's list of functions cannot be read either.
+    let odd = "utc-time = \"18:12:20\"\nset-flags = [\"CKF_CLOCK_ON_TOKEN\"]";
+    faulty.play(&format!("[module]\nlist-per-call = true\n[token]\n{odd}\n"));
+    generate(&place.token, "EC:prime256v1", "01", "somewhere");
+    let slot = place.token.slot().to_string();
+    let (code, said, complaint) = place.keys(&["--token", &slot]);
+    assert_eq!(code, Some(0), "{complaint}");
+    assert!(said.starts_with(&format!("token in slot {slot}")), "{said}");
+    assert!(said.contains("01_priv, Active, \"somewhere\", Sign"), "{said}");
+    let (code, said, complaint) = place.keys(&[]);
+    assert_eq!((code, said.as_str()), (Some(1), ""));
+    assert!(complaint.contains("there is no initialised token"), "{complaint}");
 }
 
 /// A module that cannot be loaded is told of by its path.
