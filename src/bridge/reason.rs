@@ -24,9 +24,12 @@ impl From<Error> for Failure {
                 Self::new(ResultReason::PERMISSION_DENIED, error.to_string())
             }
             Error::Unsupported(_) => Self::new(ResultReason::FEATURE_NOT_SUPPORTED, error.to_string()),
-            Error::Away(_) | Error::Binding { .. } | Error::IdTaken | Error::Late | Error::Unsettled { .. } => {
-                Self::new(ResultReason::GENERAL_FAILURE, error.to_string())
-            }
+            Error::Away(_)
+            | Error::Binding { .. }
+            | Error::Disturbed
+            | Error::IdTaken
+            | Error::Late
+            | Error::Unsettled { .. } => Self::new(ResultReason::GENERAL_FAILURE, error.to_string()),
         }
     }
 }

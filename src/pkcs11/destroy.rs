@@ -3,8 +3,6 @@
 
 use std::cell::Cell;
 
-use cryptoki::error::RvError;
-
 use super::error::Error;
 use super::fault::Fault;
 use super::key::{Class, Hex, KeyPair};
@@ -60,7 +58,7 @@ impl Token {
                 let object = object::find(&seat.session, class, id)?;
                 let _alone = self.alone();
                 if self.may_be_stale(seat, dealt) {
-                    return Err(Error::Call { function: "C_DestroyObject", rv: RvError::SessionHandleInvalid });
+                    return Err(Error::Disturbed);
                 }
                 begun.set(true);
                 Ok(seat.session.destroy_object(object)?)

@@ -40,6 +40,9 @@ pub enum Error {
     Away(Box<Error>),
     /// The module is finalized, or about to be.
     Closed,
+    /// Sessions or the login were made anew meanwhile: handles may mean others by now, so that what was to be changed by one is not, and
+    /// what was read does not count.
+    Disturbed,
     /// The token changes no such attribute of its objects.
     Fixed {
         /// The attribute, such as `CKA_LABEL`.
@@ -130,6 +133,7 @@ impl fmt::Display for Error {
                 write!(f, "{function}: {name} ({number:#x})")
             }
             Self::Closed => f.write_str("the PKCS#11 module is shut down"),
+            Self::Disturbed => f.write_str("sessions or the login were lost meanwhile, again and again"),
             Self::Fixed { attribute } => write!(f, "the token does not let {attribute} be changed"),
             Self::IdTaken => f.write_str("every CKA_ID tried for the new key is in use"),
             Self::Late => f.write_str("not begun: others had the token for too long"),

@@ -164,7 +164,7 @@ impl Token {
         let session = &seat.session;
         let _alone = self.alone();
         if self.may_be_stale(seat, dealt) {
-            return Err(Error::Call { function: "C_SetAttributeValue", rv: RvError::SessionHandleInvalid });
+            return Err(Error::Disturbed);
         }
         let set =
             session.update_attributes(object, &[Attribute::Label(label.as_bytes().to_vec())]).map_err(Error::from);

@@ -51,7 +51,7 @@ impl Token {
                 _ if seen.disturbed && !begun.get() && !result.as_ref().is_err_and(Error::is_loss) => {
                     log::debug!("token {}: disturbed by a repair: tried again", self.info().name());
                     if !trouble.goes_on(self.wait) {
-                        return Err(Error::Call { function: "C_GetSessionInfo", rv: RvError::SessionHandleInvalid });
+                        return Err(Error::Disturbed);
                     }
                     self.health.settle(self.wait)?;
                 }

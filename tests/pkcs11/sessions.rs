@@ -2,13 +2,13 @@
 
 use std::sync::Barrier;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cascade_hsm_bridge::pkcs11::{Class, Error, Filter, KeyKind, Refusal};
 use cryptoki::error::RvError;
 use cryptoki::mechanism::Mechanism;
 
-use crate::bench::{PIN, admit, make, on_spy, on_token, sha256};
+use crate::bench::{PIN, admit, make, on_faulty, on_spy, on_token, sha256};
 
 #[test]
 fn a_warm_signature_is_made_with_nothing_but_sign_calls() {
@@ -167,5 +167,43 @@ fn the_end_waits_for_those_who_are_signing() {
             thread::sleep(Duration::from_millis(20));
             tokens.finalize();
         });
+    });
+}
+
+#[test]
+fn a_change_that_begins_anew_since_handles_were_dealt_anew_leaves_no_session_open() {
+    on_faulty("sessions::a_change_that_begins_anew_since_handles_were_dealt_anew_leaves_no_session_open", |bench| {
+        let tokens = bench.tokens();
+        let token = admit(&tokens, "one", PIN).unwrap();
+        let (one, other) = (make(&token, bench.kind()).unwrap(), make(&token, bench.kind()).unwrap());
+        let sign = || drop(token.sign(&other.private, &bench.mechanism(), &sha256(b"data")).unwrap());
+        // That labels can be changed is known.
+        token.rename(Class::PublicKey, &one.private.id, "before").unwrap();
+        let disturbed = |function: &str, change: &(dyn Fn() + Sync)| {
+            sign();
+            bench.play(&format!(
+                "[[fault]]\nfunction = \"{function}\"\nafter = true\nevents = \"logout\"\nhang = true\nnext = 1\n"
+            ));
+            thread::scope(|scope| {
+                let waits = scope.spawn(change);
+                let since = Instant::now();
+                while bench.count("calls-hanging") == 0 {
+                    assert!(since.elapsed() < Duration::from_secs(60), "nothing waits");
+                    thread::sleep(Duration::from_millis(5));
+                }
+                // Logs in anew.
+                sign();
+                bench.play("");
+                waits.join().unwrap();
+            });
+        };
+        for label in ["1", "2", "3", "4", "5"] {
+            disturbed("C_GetAttributeValue", &|| token.rename(Class::PublicKey, &one.private.id, label).unwrap());
+        }
+        for class in [Class::PrivateKey, Class::PublicKey] {
+            disturbed("C_FindObjectsFinal", &|| token.destroy(class, &one.private.id).unwrap());
+        }
+        // One keeps the login; two were at work at one time.
+        assert!(bench.count("sessions") <= 3, "{} sessions", bench.count("sessions"));
     });
 }
