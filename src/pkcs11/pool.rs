@@ -259,6 +259,11 @@ impl<S> Loan<'_, S> {
         self.session.take()
     }
 
+    /// Whether it is the session that keeps the login, as the token allows no other.
+    pub(super) fn is_anchor(&self) -> bool {
+        self.anchor
+    }
+
     /// What is lent.
     pub(super) fn get(&mut self) -> Result<&mut S, Error> {
         self.session.as_mut().ok_or(Error::NoSession)

@@ -29,6 +29,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// An identifier that no object has.
 const NOBODY: &[u8] = b"cascade-hsm-bridge: is the token there?";
 
+/// What a session is told whose handle means another by now.
+const LOST: Error = Error::Call { function: "C_GetSessionInfo", rv: RvError::SessionHandleInvalid };
+
 impl Token {
     /// Does `work` on a session, and again once what was lost is repaired. Only for what may be done twice.
     pub(super) fn run<T>(&self, work: impl FnMut(&mut Seat) -> Result<T, Error>) -> Result<T, Error> {
@@ -95,6 +98,10 @@ impl Token {
         let is_lost = seat.claim.is_lost() || result.as_ref().is_err_and(Error::is_lost_session);
         seat.is_busy |= result.as_ref().is_err_and(Error::is_busy_session);
         seen.disturbed = self.may_be_stale(seat, dealt);
+        if seat.claim.is_lost() && lent.loan.is_anchor() && !begun.get() {
+            // It would be lent again and again: there is no other.
+            result = Err(LOST);
+        }
         match &result {
             _ if is_lost => drop(lent.loan.lose().map(Seat::forget)),
             _ if late => lent.loan.discard(),
@@ -250,9 +257,7 @@ impl Token {
         }
         let state = match tells_login(&anchor.session) {
             // Its handle means another session by now.
-            Ok(_) if anchor.claim.is_lost() => {
-                Err(Error::Call { function: "C_GetSessionInfo", rv: RvError::SessionHandleInvalid })
-            }
+            Ok(_) if anchor.claim.is_lost() => Err(LOST),
             state => state,
         };
         match state {

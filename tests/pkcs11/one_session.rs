@@ -34,3 +34,20 @@ fn a_pin_that_was_about_to_be_locked_is_used_again_once_it_is_not() {
         sign().unwrap();
     });
 }
+
+#[test]
+fn a_token_whose_session_handle_was_given_to_another_token_opens_its_own_again() {
+    const TEST: &str = "one_session::a_token_whose_session_handle_was_given_to_another_token_opens_its_own_again";
+    on(TEST, &faulty::module(), &["one", "two"], |bench| {
+        const NUMBERED: &str = "[module]\nnumber-sessions = true\n";
+        bench.play(NUMBERED);
+        let tokens = bench.tokens_with(1);
+        let [one, two] = ["one", "two"].map(|name| admit(&tokens, name, PIN).unwrap());
+        for _ in 0..3 {
+            bench.happen_with("close-sessions", NUMBERED);
+            two.random(8).unwrap();
+            one.random(8).unwrap();
+        }
+        assert_eq!(bench.count("sessions"), 2);
+    });
+}
