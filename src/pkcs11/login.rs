@@ -67,7 +67,10 @@ impl Token {
     pub(super) fn log_in_by_typing(&self, session: &Session) -> Result<bool, Error> {
         let name = self.info().name();
         log::info!("token {name}: waiting for its PIN to be typed at the token");
-        match session.login(UserType::User, None).map_err(Error::from) {
+        let excuse = watch::types();
+        let typed = session.login(UserType::User, None).map_err(Error::from);
+        drop(excuse);
+        match typed {
             Ok(()) => {
                 log::info!("token {name}: logged in");
                 Ok(false)

@@ -18,6 +18,7 @@ use super::issued::Issued;
 use super::load::{LoadError, load};
 use super::slot::{self, TokenInfo};
 use super::token::Token;
+use super::watch;
 use crate::sys::Functions;
 
 /// A PKCS#11 module, loaded and initialised. C_Finalize is called when nothing uses it any more.
@@ -260,10 +261,13 @@ impl Library {
             tokens.iter().filter_map(Weak::upgrade).collect()
         };
         tokens.iter().for_each(|token| token.abandon());
+        let excuse = watch::initializes();
         if was_ours {
             self.end();
         }
-        match self.begin() {
+        let begun = self.begin();
+        drop(excuse);
+        match begun {
             Ok(()) => {
                 self.door.open();
                 log::info!("PKCS#11 module {} is initialised anew", self.bare.path.display());

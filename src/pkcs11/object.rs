@@ -13,6 +13,7 @@ use super::curve::Curve;
 use super::error::Error;
 use super::fault::Fault;
 use super::key::{Class, Filter, Key, KeyKind, Listed, PublicKey, bit_len};
+use super::watch;
 
 /// Handles asked for at once while listing, where a remote module pays a round trip for each batch.
 const BATCH: NonZeroUsize = NonZeroUsize::MIN.saturating_add(255);
@@ -49,7 +50,9 @@ pub(super) fn all(session: &Session, class: Class, longest: Duration) -> Result<
         if begun.elapsed() > longest {
             return Ok(None);
         }
-        match session.get_attributes(handle, &[AttributeType::Id]).map_err(Error::from) {
+        let attributes = session.get_attributes(handle, &[AttributeType::Id]).map_err(Error::from);
+        watch::answered();
+        match attributes {
             Ok(attributes) => {
                 if let Some(Attribute::Id(id)) = attributes.into_iter().next() {
                     found.entry(id).and_modify(|handle| *handle = None).or_insert(Some(handle));
@@ -295,7 +298,10 @@ pub(super) fn list(session: &Session, filter: &Filter<'_>) -> Result<Vec<Listed>
         let handles =
             session.iter_objects_with_cache_size(&template, BATCH)?.collect::<Result<Vec<ObjectHandle>, _>>()?;
         for handle in handles {
-            match describe(session, handle, class) {
+            let described = describe(session, handle, class);
+            // Thousands of objects take long, and where calls come one at a time nobody else is answered meanwhile.
+            watch::answered();
+            match described {
                 Ok(found) => listed.push(found),
                 // Destroyed since it was found.
                 Err(error) if error.is_stale_handle() => {}

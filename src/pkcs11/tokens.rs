@@ -74,7 +74,7 @@ impl Tokens {
         }
         let stuck = Arc::new(Mutex::new(None));
         let (known, library) = (Arc::downgrade(&stuck), Arc::downgrade(&module.library));
-        let mut watch = Watch::new(settings.call_timeout, settings.generate_timeout);
+        let mut watch = Watch::new(settings.call_timeout, settings.generate_timeout, settings.start_timeout());
         watch::every_tick(move || {
             let Some(known) = known.upgrade() else { return false };
             let stuck = watch.look();

@@ -37,6 +37,9 @@ struct Stay {
     /// Whether it may take as long as making a key does, and whether it is this thread that makes one.
     is_patient: AtomicBool,
     makes: AtomicBool,
+    /// Whether somebody is waited for who types a PIN, and the tick at which the module was begun to be initialised, 0 otherwise.
+    types: AtomicBool,
+    initializes: AtomicU64,
     /// The beginning of the time that was found too long; 0 if none was.
     overdue: AtomicU64,
     /// Calls that came back, whatever they said.
@@ -90,6 +93,32 @@ pub(super) fn makes() {
 /// For the rest of its time with the module this thread waits for one that makes a key.
 pub(super) fn waits_for_a_maker() {
     mine().is_patient.store(true, Ordering::Relaxed);
+}
+
+/// Until the guard is dropped this thread waits for somebody who types a PIN: how long that takes says nothing of the module.
+pub(super) fn types() -> Excuse {
+    let mine = mine();
+    mine.types.store(true, Ordering::Relaxed);
+    Excuse(mine)
+}
+
+/// Until the guard is dropped this thread initialises the module, which may look for its HSM for minutes, and all others wait for that.
+pub(super) fn initializes() -> Excuse {
+    let mine = mine();
+    mine.initializes.store(NOW.load(Ordering::Relaxed), Ordering::Relaxed);
+    Excuse(mine)
+}
+
+/// See [`types`] and [`initializes`].
+pub(super) struct Excuse(Arc<Stay>);
+
+impl Drop for Excuse {
+    fn drop(&mut self) {
+        // What follows has its own time.
+        self.0.answers.fetch_add(1, Ordering::Relaxed);
+        self.0.types.store(false, Ordering::Relaxed);
+        self.0.initializes.store(0, Ordering::Relaxed);
+    }
 }
 
 /// The module answered this thread, whatever it said. Whether that was too late.
@@ -149,15 +178,23 @@ pub(super) struct Watch {
     /// Ticks that a thread may wait, and one that makes a key.
     allowed: u64,
     to_make: u64,
+    to_initialize: u64,
     answers: u64,
     stuck: Option<Instant>,
 }
 
 impl Watch {
-    /// For threads that may wait so long, and for those that make a key.
-    pub(super) fn new(allowed: Duration, to_make: Duration) -> Self {
+    /// For threads that may wait so long, and for those that make a key; the module may be initialised for as long as that, and for as
+    /// long as at the start.
+    pub(super) fn new(allowed: Duration, to_make: Duration, to_start: Duration) -> Self {
         let ticks = |time: Duration| u64::try_from(time.as_millis().div_ceil(TICK.as_millis())).unwrap_or(u64::MAX);
-        Self { allowed: ticks(allowed), to_make: ticks(to_make.max(allowed)), answers: 0, stuck: None }
+        Self {
+            allowed: ticks(allowed),
+            to_make: ticks(to_make.max(allowed)),
+            to_initialize: ticks(to_make.max(to_start)),
+            answers: 0,
+            stuck: None,
+        }
     }
 
     /// To be called every [`TICK`]. Since when calls are overdue and none has come back.
@@ -171,6 +208,9 @@ impl Watch {
         let (mut overdue, mut making, mut answers) = (false, false, PAST.load(Ordering::Relaxed));
         for stay in stays {
             answers = answers.wrapping_add(stay.answers.load(Ordering::Relaxed));
+            let begun = stay.initializes.load(Ordering::Relaxed);
+            let initializes = begun != 0 && now.saturating_sub(begun) <= self.to_initialize;
+            making |= initializes;
             let since = stay.since.load(Ordering::Acquire);
             if since == 0 {
                 continue;
@@ -181,19 +221,24 @@ impl Watch {
                 making |= stay.makes.load(Ordering::Relaxed);
                 continue;
             }
-            overdue = true;
+            let is_excused = initializes || stay.types.load(Ordering::Relaxed);
+            overdue |= !is_excused;
+            // A client is told all the same.
             if stay.overdue.swap(since, Ordering::Relaxed) != since {
-                log::warn!(
-                    "a call to the PKCS#11 module has not returned in time: its session counts as lost\n\
-                     hint: where the HSM takes so long, pkcs11.{} has to be longer",
-                    if is_patient { "generate-timeout" } else { "call-timeout" }
-                );
+                if !is_excused {
+                    log::warn!(
+                        "a call to the PKCS#11 module has not returned in time: its session counts as lost\n\
+                         hint: where the HSM takes so long, pkcs11.{} has to be longer",
+                        if is_patient { "generate-timeout" } else { "call-timeout" }
+                    );
+                }
                 if let Some(rescue) = lock(&stay.rescue).as_ref() {
                     rescue(Overdue { stay: Arc::clone(&stay), since });
                 }
             }
         }
-        // A card makes one key and nothing else for minutes: its silence meanwhile says nothing.
+        // A card makes one key and nothing else for minutes, and nobody is inside a module while it is initialised: silence meanwhile
+        // says nothing.
         if !overdue || making || answers != self.answers {
             self.stuck = None;
         }
@@ -229,7 +274,7 @@ mod tests {
 
     #[test]
     fn a_key_in_the_making_excuses_silence_but_not_those_who_wait_for_it() {
-        let mut watch = Watch::new(TICK, TICK.saturating_mul(1000));
+        let mut watch = Watch::new(TICK, TICK.saturating_mul(1000), TICK);
         let (begin, begun) = mpsc::channel();
         let (end, ended) = mpsc::channel::<()>();
         thread::scope(|scope| {

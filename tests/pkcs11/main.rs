@@ -18,3 +18,4 @@ mod searching;
 mod sessions;
 #[path = "../support/mod.rs"]
 mod support;
+mod watching;
