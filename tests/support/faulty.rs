@@ -70,15 +70,25 @@ impl Faulty {
 
     /// What it has counted of `what` in all processes: calls of a function, or `calls-hanging`, `sessions` and the like.
     pub fn count(&self, what: &str) -> u64 {
+        self.sum(|counted| counted == what)
+    }
+
+    /// The calls of all functions.
+    pub fn calls(&self) -> u64 {
+        self.sum(|counted| counted.starts_with("C_"))
+    }
+
+    fn sum(&self, is_asked_for: impl Fn(&str) -> bool) -> u64 {
         let files =
             fs::read_dir(self.directory.path()).expect("the directory").map(|entry| entry.expect("a file").path());
         let counts = files.filter(|path| path.file_stem().is_some_and(|stem| stem == "counts"));
-        let value = |path: PathBuf| {
-            let counts = fs::read_to_string(path).expect("the counts");
-            let value = counts.lines().find_map(|line| line.strip_prefix(what)?.trim_start().strip_prefix('='));
-            value.map_or(0, |value| value.trim().parse::<u64>().expect("a number"))
+        let texts = counts.map(|path| fs::read_to_string(path).expect("the counts"));
+        let sum = |text: String| -> u64 {
+            let counted = text.lines().filter_map(|line| line.split_once('='));
+            let asked_for = counted.filter(|(name, _)| is_asked_for(name.trim()));
+            asked_for.map(|(_, value)| value.trim().parse::<u64>().expect("a number")).sum()
         };
-        counts.map(value).sum()
+        texts.map(sum).sum()
     }
 }
 
