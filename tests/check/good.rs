@@ -10,7 +10,7 @@ use super::place::{Place, Said, plays_no_profiles};
 use super::support::bridge::Options;
 use super::support::hsm::skipped_in_part;
 use super::support::profile::Profile;
-use super::support::{Bridge, KeySpec, Token};
+use super::support::{Bridge, Faulty, KeySpec, Token};
 
 /// What python3 makes of a JSON text, an element of the array a line; it fails if it is none.
 fn read_json(text: &str) -> Vec<String> {
@@ -172,6 +172,37 @@ fn tells_the_sessions_that_the_configuration_allows_this_token() {
     place.configure(&Token::module(), "max-sessions = 9", table);
     let line = place.check(&[]).line("ok    sessions: ");
     assert!(line.ends_with("; the bridge opens up to 5"), "{line}");
+}
+
+#[test]
+fn waits_longer_than_for_a_call_for_a_pin_that_is_typed_at_the_token() {
+    let faulty = Faulty::new();
+    let place = Place::with(&faulty, 60);
+    let table = format!("[[token]]\nname = {:?}\nlogin = 'protected-path'", place.token.label);
+    place.configure(&place.module(), "call-timeout = 2\ngenerate-timeout = 2\nmax-sessions = 2", &table);
+    faulty.play(&format!(
+        "[token]\nown-pin = {:?}\nset-flags = ['CKF_PROTECTED_AUTHENTICATION_PATH']\n\
+         [[fault]]\nfunctions = 'C_Login'\ndelay-ms = 3000\n",
+        place.token.pin
+    ));
+    let said = place.check(&[]);
+    assert!(said.line("ok    flags: ").contains("PIN typed at the token"), "{}", said.text);
+    said.line("ok    login: waiting for the PIN to be typed at the token");
+    said.line("ok    login: done with the PIN typed at the token");
+    said.went_well();
+    assert_eq!(faulty.count("C_Login"), 1);
+}
+
+#[test]
+fn tells_of_a_token_that_is_write_protected() {
+    let faulty = Faulty::new();
+    let place = Place::with(&faulty, 60);
+    faulty.play("[token]\nset-flags = ['CKF_WRITE_PROTECTED']\n");
+    let said = place.check(&[]);
+    let line = said.line("warn  flags: ");
+    assert!(line.contains("write-protected"), "{line}");
+    assert!(line.ends_with("\n      hint: keys on it can be used, but not made, renamed or destroyed"), "{line}");
+    said.went_well();
 }
 
 /// Runs it at a terminal at which `typed` is typed.

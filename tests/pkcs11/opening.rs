@@ -193,6 +193,39 @@ fn a_key_that_wants_a_login_for_each_signature_gets_it() {
 }
 
 #[test]
+fn such_a_key_has_its_pin_typed_for_each_signature_where_the_token_has_keys_for_it() {
+    const TEST: &str = "opening::such_a_key_has_its_pin_typed_for_each_signature_where_the_token_has_keys_for_it";
+    on_faulty_with_all(TEST, |bench| {
+        let store = bench.store();
+        let asked = ["--keypairgen", "--key-type", "EC:prime256v1", "--id", "0a0b", "--usage-sign", "--always-auth"];
+        let is_made = store.try_pkcs11_tool(&asked).is_some();
+        let wants_it = |object: &String| object.contains("always authenticate");
+        if skipped(!is_made || !store.objects().iter().any(wants_it), "the token makes no such keys") {
+            return;
+        }
+        let pad =
+            |pin: &str| format!("[token]\nown-pin = {pin:?}\nset-flags = [\"CKF_PROTECTED_AUTHENTICATION_PATH\"]\n");
+        let tokens = tokens(bench, &pad(PIN), LoginKind::ProtectedPath);
+        let token = tokens.find("one").unwrap();
+        tokens.open(&token).unwrap();
+        let [private, public] =
+            [Class::PrivateKey, Class::PublicKey].map(|class| token.key(class, &[0x0a, 0x0b]).unwrap());
+        let sign = || token.sign(&private, &Mechanism::Ecdsa, &sha256(b"data"));
+        let before = bench.count("C_Login");
+        for turn in 1..=3 {
+            let signature = sign().unwrap();
+            assert!(token.verify(&public, &Mechanism::Ecdsa, &sha256(b"data"), &signature).unwrap());
+            assert_eq!(bench.count("C_Login"), before + turn);
+        }
+        // Who mistypes it is asked again for the next signature.
+        bench.play(&pad("other-pin"));
+        assert_eq!(sign().unwrap_err().rv(), Some(RvError::PinIncorrect));
+        bench.play(&pad(PIN));
+        sign().unwrap();
+    });
+}
+
+#[test]
 fn the_pin_of_such_a_key_is_not_tried_again_once_it_is_wrong() {
     on_faulty_with_all("opening::the_pin_of_such_a_key_is_not_tried_again_once_it_is_wrong", |bench| {
         let always = "[[attribute]]\nattribute = \"CKA_ALWAYS_AUTHENTICATE\"\nvalue = true\n";
