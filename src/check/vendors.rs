@@ -77,7 +77,7 @@ pub(super) static VENDORS: &[Vendor] = &[
             ),
             (
                 Topic::Generate,
-                "the authentication key needs generate-asymmetric-key, the sign- capabilities, and a domain in common",
+                "the authentication key needs generate-asymmetric-key, the sign- rights, a domain in common, and put-opaque or id-length = 2, label-max = 40",
             ),
             (
                 Topic::Session,

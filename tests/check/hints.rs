@@ -6,7 +6,7 @@ use super::place::{Place, Said, plays_no_profiles};
 use super::support::profile::Profile;
 
 /// Each profile, and what the vendor is called by whom it is played.
-const PROFILES: [(&str, &str); 22] = [
+const PROFILES: [(&str, &str); 23] = [
     ("aws-cloudhsm", "AWS CloudHSM"),
     ("dpod", "Luna"),
     ("fortanix", "Fortanix"),
@@ -29,6 +29,7 @@ const PROFILES: [(&str, &str); 22] = [
     ("utimaco", "Utimaco"),
     ("without-locks", "SoftHSM"),
     ("yubihsm2", "YubiHSM 2"),
+    ("yubihsm2-plain", "YubiHSM 2"),
 ];
 
 /// The command on what plays a vendor's module, in a control file's words of the moment.
@@ -78,6 +79,20 @@ fn sessions_that_others_have_are_told_of_where_the_vendors_product_has_few() {
         let (_, vendor) = PROFILES.iter().find(|(profile, _)| *profile == name).unwrap();
         assert_hint(&said, "FAIL  session: C_OpenSession: CKR_SESSION_COUNT", vendor);
     }
+}
+
+#[test]
+fn a_yubihsm_that_stores_nothing_beside_a_key_is_told_with_what_then_fits() {
+    if plays_no_profiles() {
+        return;
+    }
+    let place = Place::of(&Profile::named("yubihsm2-plain"));
+    // Without what its profile has there.
+    place.configure(&place.module(), "max-sessions = 2", "");
+    let said = Said::of(place.start_in(&["--sign"]).wait_with_output().unwrap());
+    let line = said.line("FAIL  sign P-256: not made: C_GenerateKeyPair: CKR_FUNCTION_REJECTED");
+    assert!(line.contains(" put-opaque or id-length = 2, label-max = 40"), "{line}");
+    place.assert_empty();
 }
 
 #[test]

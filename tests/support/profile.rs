@@ -115,7 +115,8 @@ impl Profile {
                 (None, Some(spared)) => !has(spared, &label),
                 (None, None) => true,
             };
-            of_changes && of_labels
+            // A label that is short enough is another thing.
+            of_changes && of_labels && rule.get("longer-than").is_none()
         };
         [self.rules("fault"), self.rules("template")].concat().iter().any(refuses)
     }
