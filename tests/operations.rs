@@ -9,7 +9,7 @@ use support::key::{public_key, rsa_sha_256, sign_item, unique_identifier};
 use support::message::{Item, Request, attribute, name_attribute, protocol_version};
 use support::tags::{self, algorithm, continuation, object_type, operation, query, reason, state, usage};
 use support::ttlv::{Node, Value, bytes, enumeration, integer, structure, text};
-use support::{Bridge, Client, KeySpec, Token};
+use support::{Bridge, Client, Faulty, KeySpec, Token};
 
 const NOT_THERE: &str = "00112233445566778899AABBCCDDEEFF00112233_priv";
 
@@ -352,4 +352,21 @@ fn a_token_goes_by_its_label_its_serial_number_or_its_slot() {
         let answer = client.call(Item::new(operation::LOCATE, vec![]));
         assert_eq!(answer.reason, Some(reason::AUTHENTICATION_NOT_SUCCESSFUL), "{name:?}");
     }
+}
+
+/// A client that were told otherwise would take the key for one that is there.
+#[test]
+fn a_destruction_that_was_done_is_a_success_also_where_the_hsm_fails_right_after_it() {
+    let (token, faulty) = (Token::create(), Faulty::new());
+    let bridge = Bridge::start_with(&token, faulty.options());
+    let mut client = Client::connect(&bridge, &token);
+    let pair = client.create_key_pair(&KeySpec::any(&token));
+    faulty.play(
+        "[[fault]]\nfunction = \"C_DestroyObject\"\nafter = true\nevents = \"break\"\n\
+         [[fault]]\nfunction = \"C_Initialize\"\nrv = \"CKR_DEVICE_ERROR\"\n",
+    );
+    client.on_object(operation::DESTROY, &pair.private);
+    client.call(sign_item(&pair.private, token.sign_parameters(), b"data")).is_refused(reason::GENERAL_FAILURE);
+    let (_, log) = bridge.stop();
+    assert!(log.contains(&format!("destroyed {} on token", pair.private)), "{log}");
 }
