@@ -68,8 +68,8 @@ impl Token {
                 result => break result,
             };
             match (why.fault(), self.is_left(class, id)) {
-                (Fault::Request | Fault::Busy, _) => break Err(why),
-                (Fault::Handle, _) => break Err(Error::NotFound { class }),
+                (Fault::Request, _) => break Err(why),
+                (Fault::Handle, Ok(false)) => break Err(Error::NotFound { class }),
                 (_, Ok(false)) => {
                     log::info!(
                         "token {}: {why}: the {class} {} is destroyed all the same",
@@ -78,8 +78,9 @@ impl Token {
                     );
                     break Ok(());
                 }
-                // It never began.
-                (Fault::Session | Fault::Login, Ok(true)) if again => again = false,
+                // It never began: handles go with the session and the login.
+                (Fault::Handle | Fault::Session | Fault::Login, Ok(true)) if again => again = false,
+                (Fault::Busy, Ok(true)) => break Err(why),
                 (_, Ok(true)) => break Err(unsettled("the object was not destroyed", why)),
                 (_, Err(_)) => {
                     break Err(unsettled("whether the object was destroyed is not known: the HSM did not answer", why));

@@ -64,7 +64,7 @@ impl Token {
                 result => return result,
             };
             let fault = why.fault();
-            if matches!(fault, Fault::Request | Fault::Busy) {
+            if fault == Fault::Request {
                 return Err(why);
             }
             let id = tried.into_inner();
@@ -75,6 +75,7 @@ impl Token {
             match self.clear(id.as_deref()) {
                 // The call never began; and now that it is known that nothing is there, this is no second pair.
                 Ok(Cleared::Nothing) if again && matches!(fault, Fault::Session | Fault::Login) => again = false,
+                Ok(Cleared::Nothing) if fault == Fault::Busy => return Err(why),
                 Ok(Cleared::Nothing) => return Err(unsettled("the key pair was not made", why)),
                 Ok(Cleared::Pair) => return Err(unsettled("the key pair was removed again", why)),
                 Ok(Cleared::Unsure) => {

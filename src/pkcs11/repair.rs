@@ -88,8 +88,9 @@ impl Token {
                 }
             }
         }
-        if result.as_ref().is_err_and(|error| error.rv() == Some(RvError::SessionReadOnly)) {
-            // Sessions here are read/write: so YubiHSM says to who makes a key that nobody is logged in.
+        // So YubiHSM says to who makes a key that nobody is logged in; and handles of private objects go with the login.
+        let may_be_logout = |error: &Error| error.rv() == Some(RvError::SessionReadOnly) || error.is_stale_handle();
+        if result.as_ref().is_err_and(may_be_logout) {
             if let Err(error) = self.check_login(&seat.session) {
                 result = Err(error);
             }

@@ -8,6 +8,7 @@ mod keys;
 mod load;
 mod login;
 mod making;
+mod midway;
 mod objects;
 mod one_session;
 mod opening;
