@@ -151,7 +151,7 @@ impl Token {
         let Some(id) = id else { return Ok(Cleared::Unsure) };
         let mut cleared = Cleared::Nothing;
         for class in [Class::PrivateKey, Class::PublicKey] {
-            self.run(|seat| match self.find_surely(seat, class, id) {
+            let removed = self.run(|seat| match self.find_surely(seat, class, id) {
                 Ok(_) | Err(Error::Ambiguous { .. }) if id.len() < SURELY_NEW => {
                     cleared = Cleared::Unsure;
                     Ok(())
@@ -159,15 +159,16 @@ impl Token {
                 Ok(handle) => {
                     cleared = Cleared::Pair;
                     let _alone = self.alone();
-                    match seat.session.destroy_object(handle).map_err(Error::from) {
-                        // Gone with the other half.
-                        Err(error) if error.is_stale_handle() => Ok(()),
-                        other => other,
-                    }
+                    Ok(seat.session.destroy_object(handle)?)
                 }
                 Err(Error::NotFound { .. }) => Ok(()),
                 Err(error) => Err(error),
-            })?;
+            });
+            match removed {
+                // Gone with the other half: had the handle gone with the login, that would be the error.
+                Err(error) if error.is_stale_handle() => {}
+                other => other?,
+            }
         }
         self.forget(id);
         Ok(cleared)

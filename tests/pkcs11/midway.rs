@@ -47,6 +47,20 @@ fn a_login_that_is_lost_in_the_middle_of_a_request_is_not_noticed() {
                 assert_eq!(token.list(&Filter::default()).unwrap().len(), 2);
             }
         }
+        // Also when a pair that failed is removed again.
+        for (event, nth) in [("logout", 0), ("logout", 1), ("close-sessions", 0), ("close-sessions", 1)] {
+            bench.play(&format!(
+                "[[fault]]\nfunction = \"C_GenerateKeyPair\"\nafter = true\nrv = \"CKR_DEVICE_ERROR\"\n\
+                 [[fault]]\nfunction = \"C_DestroyObject\"\nskip = {nth}\nnext = 1\nevents = {event:?}\narm = {}\n",
+                bench.next_event()
+            ));
+            assert!(matches!(
+                make(&token, bench.kind()),
+                Err(Error::Unsettled { outcome: "the key pair was removed again", .. })
+            ));
+            bench.play("");
+            assert_eq!(token.list(&Filter::default()).unwrap().len(), 2, "{event} at the destruction of half {nth}");
+        }
     });
 }
 
