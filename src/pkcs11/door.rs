@@ -187,6 +187,15 @@ mod tests {
     }
 
     #[test]
+    fn it_does_not_stay_shut_while_somebody_is_inside() {
+        let door = Door::default();
+        assert!(door.step_in());
+        assert_eq!(door.shut(), Ok(Shut::Crowded));
+        assert!(!door.is_away() && door.step_in(), "others come in as before");
+        assert_eq!(door.shut(), Ok(Shut::TooSoon), "twice within 30 s");
+    }
+
+    #[test]
     fn those_outside_wait_for_the_door_to_open() {
         let door = Door::default();
         assert_eq!(door.shut(), Ok(Shut::Empty));

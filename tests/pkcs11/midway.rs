@@ -1,10 +1,13 @@
 //! What happens in the middle of a request: the login or the sessions are lost between two calls, or a call does its work and says that
 //! it did not.
 
+use std::thread;
+
 use cascade_hsm_bridge::pkcs11::{Class, Error, Filter};
 use cryptoki::error::RvError;
 
 use crate::bench::{Bench, PIN, admit, make, on_faulty, sha256};
+use crate::support::until;
 
 /// Has `event` happen at the `nth` call of `function` from now on, before its work or after it.
 fn happen_at(bench: &Bench, event: &str, function: &str, nth: usize, after: bool) {
@@ -95,5 +98,30 @@ fn what_an_hsm_without_room_has_done_all_the_same_is_known() {
             bench.play("");
             assert_eq!(count(), 0);
         }
+    });
+}
+
+/// C_Finalize under a call that is inside is undefined: the module would crash, as like as not.
+#[test]
+fn a_broken_module_is_not_initialised_while_a_call_is_inside() {
+    on_faulty("midway::a_broken_module_is_not_initialised_while_a_call_is_inside", |bench| {
+        let tokens = bench.tokens();
+        let token = admit(&tokens, "one", PIN).unwrap();
+        let pair = make(&token, bench.kind()).unwrap();
+        let sign = || token.sign(&pair.private, &bench.mechanism(), &sha256(b"data"));
+        let hang = "[[fault]]\nfunction = \"C_SignInit\"\nhang = true\nnext = 1\n";
+        bench.play(hang);
+        thread::scope(|scope| {
+            let inside = scope.spawn(sign);
+            until("it is inside", || bench.count("calls-hanging") == 1);
+            bench.happen_with("break", hang);
+            for _ in 0..2 {
+                assert!(matches!(sign(), Err(Error::Away(_))));
+            }
+            assert_eq!((bench.count("C_Finalize"), bench.count("C_Initialize")), (0, 1));
+            assert!(!inside.is_finished());
+            bench.play("");
+            assert!(matches!(inside.join().unwrap(), Err(Error::Away(_))));
+        });
     });
 }

@@ -83,6 +83,7 @@ fn a_broken_module_is_initialised_once_and_then_not_for_a_while() {
             for _ in 0..2 {
                 assert!(matches!(sign(), Err(Error::Away(_))), "{error}");
             }
+            assert_eq!(bench.count("C_Initialize"), before + 1, "{error} again");
             bench.play("");
             tokens.finalize();
         }
