@@ -9,15 +9,9 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
 
-use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType, IsCa, Issuer,
-    KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
-};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use support::bridge::Options;
+use support::ca::Ca;
 use support::message::Item;
 use support::scratch::Scratch;
 use support::tags::{self, operation, query, reason};
@@ -190,54 +184,6 @@ fn a_client_destroys_and_changes_no_key_of_another() {
     assert_eq!(token.objects().len(), 2);
 }
 
-/// A CA of the test's own.
-struct Ca {
-    issuer: Issuer<'static, KeyPair>,
-    pem: String,
-}
-
-impl Ca {
-    fn new() -> Ca {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let pem = params.self_signed(&key).unwrap().pem();
-        Ca { issuer: Issuer::new(params, key), pem }
-    }
-
-    fn certify(&self, name: &str, serial: u64) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::OrganizationName, "Example");
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.subject_alt_names = vec![SanType::DnsName(format!("{name}.example").try_into().unwrap())];
-        params.serial_number = Some(SerialNumber::from(serial));
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        (certificate.der().clone(), PrivateKeyDer::try_from(key.serialize_der()).unwrap())
-    }
-
-    fn revoke(&self, serial: u64) -> String {
-        let now = rcgen::date_time_ymd(2020, 1, 1);
-        let revoked = RevokedCertParams {
-            serial_number: SerialNumber::from(serial),
-            revocation_time: now,
-            reason_code: None,
-            invalidity_date: None,
-        };
-        let params = CertificateRevocationListParams {
-            this_update: now,
-            next_update: rcgen::date_time_ymd(2999, 1, 1),
-            crl_number: SerialNumber::from(1_u64),
-            issuing_distribution_point: None,
-            revoked_certs: vec![revoked],
-            key_identifier_method: KeyIdMethod::Sha256,
-        };
-        params.signed_by(&self.issuer).unwrap().pem().unwrap()
-    }
-}
-
 /// Whether the bridge ended the handshake. In TLS 1.3 a client learns that when it reads.
 fn is_turned_away(connected: io::Result<Client>) -> bool {
     connected.map_or(true, |mut client| client.is_cut_off())
@@ -305,38 +251,28 @@ fn hup_has_certificates_and_lists_of_revoked_ones_read_anew_and_keeps_the_old_wh
     let login = Some((token.label.as_str(), token.pin.as_str()));
     let connect = || Client::connect_showing(&bridge, login, Some(ca.certify("one", 1)));
     let is_served = || connect().is_ok_and(|mut client| !client.is_cut_off_at(locate()));
-    let mut heard = 0;
-    let mut hup = || {
-        bridge.signal("HUP");
-        heard += 1;
-        let since = Instant::now();
-        while bridge.log().matches("HUP: done").count() < heard {
-            assert!(since.elapsed() < Duration::from_secs(30));
-            thread::sleep(Duration::from_millis(10));
-        }
-    };
     assert!(is_served());
     // Bad: what was is kept, with one line about it.
     fs::write(&crl, "nothing").unwrap();
-    hup();
+    bridge.hang_up();
     assert!(is_served());
     assert_eq!(bridge.log().matches("ERROR").count(), 1);
     // Good: this client is revoked, others are not, and those that are connected stay.
     let mut connected = connect().unwrap();
     connected.call(locate()).payload();
     fs::write(&crl, ca.revoke(1)).unwrap();
-    hup();
+    bridge.hang_up();
     assert!(!is_served());
     connected.call(locate()).payload();
     Client::connect(&bridge, &token).call(locate()).payload();
     // A new password counts at once, a missing file keeps the old one.
     private_file(&directory, "password", "another");
-    hup();
+    bridge.hang_up();
     Client::connect_as(&bridge, Some(("signer", "another"))).call(locate()).payload();
     Client::connect_as(&bridge, Some(("signer", PASSWORD)))
         .call(locate())
         .is_refused(reason::AUTHENTICATION_NOT_SUCCESSFUL);
     fs::remove_file(directory.path().join("password")).unwrap();
-    hup();
+    bridge.hang_up();
     Client::connect_as(&bridge, Some(("signer", "another"))).call(locate()).payload();
 }

@@ -231,6 +231,14 @@ impl Bridge {
         assert!(status.expect("kill runs").success());
     }
 
+    /// Has it read its files anew, and waits until it has.
+    pub fn hang_up(&self) {
+        let heard = || self.log().matches("HUP: done").count();
+        let before = heard();
+        self.signal("HUP");
+        super::until("what HUP asks for is done", || heard() > before);
+    }
+
     fn count(&self, what: &str) -> usize {
         fs::read_dir(self.proc().join(what)).expect("the process is there").count()
     }

@@ -55,6 +55,19 @@ impl Client {
         Ok(Client { stream, login, version: (1, 2), secrets: Arc::clone(bridge.secrets()) })
     }
 
+    /// With a TLS configuration of the test's own, in which sessions are remembered, for the name of the server.
+    pub fn connect_with(
+        bridge: &impl Reachable,
+        login: Option<(&str, &str)>,
+        config: &Arc<ClientConfig>,
+        name: &str,
+    ) -> io::Result<Client> {
+        let name = ServerName::try_from(name.to_string()).expect("a server's name");
+        let stream = handshake_as(TcpStream::connect(bridge.address())?, Arc::clone(config), name)?;
+        let login = login.map(|(username, password)| (username.to_string(), password.to_string()));
+        Ok(Client { stream, login, version: (1, 2), secrets: Arc::clone(bridge.secrets()) })
+    }
+
     /// Sends bytes as they are.
     pub fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).expect("the bridge reads");
@@ -152,6 +165,16 @@ impl Client {
         &self.stream.sock
     }
 
+    /// Whether a session of before was taken up again.
+    pub fn is_resumed(&self) -> bool {
+        self.stream.conn.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
+    }
+
+    /// The certificate that the bridge has shown.
+    pub fn shown(&self) -> Option<CertificateDer<'static>> {
+        self.stream.conn.peer_certificates()?.first().cloned()
+    }
+
     pub fn tls_version(&self) -> Option<rustls::ProtocolVersion> {
         self.stream.conn.protocol_version()
     }
@@ -192,8 +215,15 @@ fn handshake_over(
         Some((certificate, key)) => config.with_client_auth_cert(vec![certificate], key).map_err(io::Error::other)?,
         None => config.with_no_client_auth(),
     };
-    let name = ServerName::IpAddress(bridge.address().ip().into());
-    let connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
+    handshake_as(socket, Arc::new(config), ServerName::IpAddress(bridge.address().ip().into()))
+}
+
+fn handshake_as(
+    socket: TcpStream,
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
+    let connection = ClientConnection::new(config, name).map_err(io::Error::other)?;
     socket.set_read_timeout(Some(SILENCE))?;
     socket.set_write_timeout(Some(SILENCE))?;
     socket.set_nodelay(true)?;

@@ -5,6 +5,7 @@
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
 pub mod bridge;
+pub mod ca;
 pub mod client;
 pub mod faulty;
 pub mod hsm;
