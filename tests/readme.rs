@@ -1,4 +1,4 @@
-//! README and SECURITY say what is there: the operations of the table that serves them, the targets of the Makefile, the tests.
+//! README, SECURITY and CONTRIBUTING say what is there: the operations of the table that serves them, the targets of the Makefile, the tests.
 #![forbid(unsafe_code)]
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
@@ -32,14 +32,28 @@ fn the_targets_it_names_are_there() {
     }
 }
 
-/// A row of the table in SECURITY.md names its tests as `file::test` or `directory::file::test`, below tests/.
 #[test]
 fn the_tests_that_security_names_are_there() {
-    let security = include_str!("../SECURITY.md");
-    let rows = security.lines().skip_while(|line| !line.starts_with("| attack, fault or change |")).skip(2);
-    let rows: Vec<&str> = rows.take_while(|line| line.starts_with('|')).collect();
+    let rows = tested(include_str!("../SECURITY.md"), "| attack, fault or change |");
     assert!(rows.len() > 20, "{} rows", rows.len());
-    for row in rows {
+}
+
+/// Seventeen points, each shown by tests of its own.
+#[test]
+fn the_tests_of_what_every_module_asks_for_are_there() {
+    let rows = tested(include_str!("../CONTRIBUTING.md"), "| | what the bridge does |");
+    assert_eq!(rows.len(), 17);
+    for (number, row) in (1..).zip(rows) {
+        assert!(row.starts_with(&format!("| {number} | ")), "{row}");
+    }
+}
+
+/// The rows of the table that begins so. Each names its tests in the last column, as `file::test` or `directory::file::test` below
+/// tests/, and they are there.
+fn tested(text: &'static str, heading: &str) -> Vec<&'static str> {
+    let rows = text.lines().skip_while(|line| !line.starts_with(heading)).skip(2);
+    let rows: Vec<&str> = rows.take_while(|line| line.starts_with('|')).collect();
+    for row in &rows {
         let cell = row.trim_end_matches([' ', '|']).rsplit('|').next().expect("a last cell");
         let names: Vec<&str> = cell.split('`').skip(1).step_by(2).collect();
         assert!(!names.is_empty(), "no test shows: {row}");
@@ -50,4 +64,5 @@ fn the_tests_that_security_names_are_there() {
             assert!(source.contains(&format!("fn {test}()")), "{name}");
         }
     }
+    rows
 }
