@@ -54,7 +54,7 @@ impl Token {
             let begun = Cell::new(false);
             let result = self.run_until(&begun, |seat| {
                 // Found anew: with a stale handle another object might be destroyed.
-                let dealt = self.health.dealt();
+                let dealt = self.health.deals().so_far();
                 let object = object::find(&seat.session, class, id)?;
                 let _alone = self.alone();
                 if self.may_be_stale(seat, dealt) {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::deals::Deals;
 use super::error::Error;
 
 /// The state of one token.
@@ -16,9 +17,7 @@ pub(super) struct Health {
     replaced: AtomicBool,
     /// How often it was repaired.
     repairs: AtomicU64,
-    /// Logins that were begun anew, and those of them that are over. A token may deal its object handles anew at each.
-    begun: AtomicU64,
-    over: AtomicU64,
+    deals: Deals,
     state: Mutex<State>,
     repaired: Condvar,
 }
@@ -70,17 +69,9 @@ impl Health {
         self.repairs.load(Ordering::Acquire)
     }
 
-    /// How often the token has dealt its object handles; `None` while it may be doing so. An answer counts only if this was the same
-    /// number before and after: what was a handle of one object may have become another's in between.
-    pub(super) fn dealt(&self) -> Option<u64> {
-        let over = self.over.load(Ordering::Acquire);
-        (self.begun.load(Ordering::Acquire) == over).then_some(over)
-    }
-
-    /// From now on, and until the guard is dropped, the token may deal its object handles anew.
-    pub(super) fn deal(&self) -> Dealing<'_> {
-        self.begun.fetch_add(1, Ordering::AcqRel);
-        Dealing(self)
+    /// Logins at which the token may have dealt its object handles anew.
+    pub(super) fn deals(&self) -> &Deals {
+        &self.deals
     }
 
     /// Waits while somebody repairs.
@@ -117,15 +108,6 @@ impl Health {
     /// The state is whole whenever the lock is free.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// See [`Health::deal`].
-pub(super) struct Dealing<'h>(&'h Health);
-
-impl Drop for Dealing<'_> {
-    fn drop(&mut self) {
-        self.0.over.fetch_add(1, Ordering::AcqRel);
     }
 }
 
@@ -185,19 +167,6 @@ mod tests {
             }
         });
         assert_eq!(repairs.load(Ordering::SeqCst), 1);
-    }
-
-    #[test]
-    fn what_was_asked_while_handles_were_dealt_anew_does_not_count() {
-        let health = Health::default();
-        let before = health.dealt();
-        assert!(before.is_some() && health.dealt() == before);
-        let (first, second) = (health.deal(), health.deal());
-        assert_eq!(health.dealt(), None);
-        drop(first);
-        assert_eq!(health.dealt(), None, "the other goes on");
-        drop(second);
-        assert!(health.dealt().is_some() && health.dealt() != before);
     }
 
     #[test]

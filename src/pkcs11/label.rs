@@ -103,7 +103,7 @@ impl Token {
         let refused = Cell::new(false);
         let renamed = self.run(|seat| {
             // Found anew: with a stale handle another object might be renamed.
-            let dealt = self.health.dealt();
+            let dealt = self.health.deals().so_far();
             let object = object::find(&seat.session, class, id)?;
             let partner = self.partner_to_try(seat, class, id)?;
             if let Some(partner) = partner {
@@ -152,11 +152,11 @@ impl Token {
     }
 
     /// Sets a label; whether it is the token, and not this one object, that lets none be set is noted in `refused`.
-    /// The handle was had when [`Health::dealt`](super::health::Health::dealt) was `dealt`.
+    /// The handle was had after there had been `dealt` [deals](super::deals::Deals::so_far).
     fn set(
         &self,
         seat: &Seat,
-        dealt: Option<u64>,
+        dealt: u64,
         object: ObjectHandle,
         label: &str,
         refused: &Cell<bool>,

@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use cryptoki::error::RvError;
 use cryptoki::session::{Session, SessionState, UserType};
-use cryptoki::types::RawAuthPin;
 
 use super::error::Error;
 use super::fault::Fault;
@@ -144,69 +143,6 @@ impl Token {
             }
             return verdict;
         }
-    }
-
-    /// Logs in with the PIN that is known to be right. False if the session was logged in already.
-    pub(super) fn log_in_with_kept_pin(&self, session: &Session) -> Result<bool, Error> {
-        let refused = Error::Call { function: "C_Login", rv: RvError::PinIncorrect };
-        loop {
-            let pin = self.gate.kept().ok_or_else(|| refused.clone())?;
-            match session.login_with_raw(UserType::User, &pin).map_err(Error::from) {
-                Ok(()) => return Ok(true),
-                Err(error) => match error.rv() {
-                    Some(RvError::UserAlreadyLoggedIn) => return Ok(false),
-                    Some(rv) if is_wrong_pin(rv) => {
-                        if self.refuses_kept_pin(&pin, &error) {
-                            return Err(refused);
-                        }
-                        // The one that has taken its place has been proved.
-                    }
-                    _ => return Err(error),
-                },
-            }
-        }
-    }
-
-    /// The token refused `pin` with `error`. Whether there is no other by now to be tried.
-    pub(super) fn refuses_kept_pin(&self, pin: &RawAuthPin, error: &Error) -> bool {
-        let is_revoked = self.gate.revoke(pin);
-        if is_revoked {
-            // Each further try would bring the token closer to being locked.
-            log::warn!("token {}: {error}: the PIN has been changed", self.info().name());
-        }
-        is_revoked
-    }
-
-    /// To be asked when an object seems not to be there: without a login, private objects are not seen. True if there is one only
-    /// now, so that it is worth looking again.
-    ///
-    /// # Errors
-    /// The login is lost, and the state of the session tells it.
-    pub(super) fn check_login(&self, session: &Session) -> Result<bool, Error> {
-        if self.tells_login.load(Ordering::Relaxed) {
-            if tells_login(session)? {
-                return Ok(false);
-            }
-            return Err(Error::Call { function: "C_GetSessionInfo", rv: RvError::UserNotLoggedIn });
-        }
-        // Only another login tells, where a PIN is known.
-        if self.login_kind() != LoginKind::User || self.learnt().tells_login.is_none() {
-            return Ok(false);
-        }
-        if !self.log_in_with_kept_pin(session)? {
-            return Ok(false);
-        }
-        // Some say so to every login. Where another one is refused, the login was lost, and handles may have been dealt anew by this one.
-        let takes_every = match self.learnt().takes_every_login {
-            Some(known) => known,
-            None => self.log_in_with_kept_pin(session)?,
-        };
-        self.learn(|learnt| learnt.takes_every_login = Some(takes_every));
-        if !takes_every {
-            drop(self.health.deal());
-            self.forget_handles();
-        }
-        Ok(true)
     }
 
     /// What can be told of the token once it is open: its mechanisms, and whether its sessions tell of the login. NetHSM's say that

@@ -10,9 +10,9 @@ use std::time::Duration;
 use cryptoki::error::RvError;
 use cryptoki::session::Session;
 
+use super::deals::Dealing;
 use super::error::Error;
 use super::fault::Fault;
-use super::health::Dealing;
 use super::key::Class;
 use super::login::{is_wrong_pin, tells_login};
 use super::module::Inside;
@@ -72,8 +72,8 @@ impl Token {
         seen: &mut Seen,
         work: &mut impl FnMut(&mut Seat) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let dealt = self.health.dealt();
         let mut lent = self.lend()?;
+        let dealt = lent.dealt;
         let seat = lent.loan.get()?;
         seen.repairs = seat.repairs;
         let mut result = work(seat);
@@ -232,7 +232,7 @@ impl Token {
         let ready = || {
             if logs_in && (!is_told || fault == Fault::Login) {
                 may_log_in?;
-                *dealing = Some(self.health.deal());
+                *dealing = Some(self.health.deals().begin());
                 self.log_in_again(&seat.session)?;
             }
             if fault > Fault::Login { self.try_out(&seat.session) } else { Ok(()) }

@@ -141,6 +141,8 @@ impl Seat {
 pub(super) struct Lent<'t> {
     // Goes back, or is closed, while the module may still be called: fields are dropped in this order.
     pub(super) loan: Loan<'t, Seat>,
+    /// How many deals there had been when the handles in it were good.
+    pub(super) dealt: u64,
     _inside: Inside<'t>,
 }
 
@@ -324,9 +326,9 @@ impl Token {
         }
     }
 
-    /// Whether handles that were had when [`Health::dealt`] was `dealt` may mean others by now.
-    pub(super) fn may_be_stale(&self, seat: &Seat, dealt: Option<u64>) -> bool {
-        seat.claim.is_lost() || dealt.is_none() || self.health.dealt() != dealt
+    /// Whether handles that were had after there had been `dealt` deals may mean others by now.
+    pub(super) fn may_be_stale(&self, seat: &Seat, dealt: u64) -> bool {
+        seat.claim.is_lost() || !self.health.deals().are_still(dealt, self.wait, || self.forget_handles())
     }
 
     /// Forgets what is known of the objects with this id, in every session.
@@ -353,14 +355,16 @@ impl Token {
             let mut loan = self.pool.lend(|| {
                 let seat = self.open(&inside)?;
                 if self.logs_in_each.load(Ordering::Relaxed) {
-                    self.log_in_with_kept_pin(&seat.session)?;
+                    self.log_in_new(&inside, &seat.session)?;
                 }
                 Ok(seat)
             })?;
             let seat = loan.get()?;
             if seat.repairs >= self.health.repairs() {
+                // Before what was forgotten at one of them is known here.
+                let dealt = self.health.deals().so_far();
                 self.forgotten.apply(&mut seat.handles);
-                return Ok(Lent { loan, _inside: inside });
+                return Ok(Lent { loan, dealt, _inside: inside });
             }
             loan.discard();
         }

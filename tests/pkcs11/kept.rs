@@ -1,12 +1,13 @@
-//! Logins with the PIN that is kept, and first logins beside them: whoever waits for one keeps nobody else, and none is tried twice.
+//! Logins with the PIN that is kept, and first logins beside them: whoever waits for one keeps nobody else, none is tried twice, and
+//! nobody uses a handle that has become another key's at one.
 
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use cascade_hsm_bridge::pkcs11::{Class, Refusal, Settings};
+use cascade_hsm_bridge::pkcs11::{Class, Error, KeyPair, Refusal, Settings, Token};
 
-use crate::bench::{PIN, admit, make, on_faulty};
+use crate::bench::{Bench, PIN, admit, make, on_faulty, sha256};
 use crate::repair::{until, waiting};
 
 #[test]
@@ -52,5 +53,128 @@ fn a_first_login_that_hangs_keeps_no_operator_waiting() {
         assert!(!logs_in.is_finished());
         bench.play("");
         logs_in.join().unwrap().unwrap();
+    });
+}
+
+const NUMBERED: &str = "[objects]\nnumber-handles = true\n";
+const LYING: &str = "[objects]\nnumber-handles = true\n[token]\nsession-state = \"rw-user\"\n";
+
+fn sign(bench: &Bench, token: &Token, pair: &KeyPair) -> Vec<u8> {
+    token.sign(&pair.private, &bench.mechanism(), &sha256(b"data")).unwrap()
+}
+
+fn is_by(bench: &Bench, token: &Token, pair: &KeyPair, signature: &[u8]) -> bool {
+    token.verify(&pair.public, &bench.mechanism(), &sha256(b"data"), signature).unwrap()
+}
+
+#[test]
+fn a_handle_that_has_become_another_keys_at_the_login_of_a_new_session_signs_nothing() {
+    on_faulty("kept::a_handle_that_has_become_another_keys_at_the_login_of_a_new_session_signs_nothing", |bench| {
+        bench.play(NUMBERED);
+        let tokens = bench.tokens();
+        let token = admit(&tokens, "one", PIN).unwrap();
+        let (one, other) = (make(&token, bench.kind()).unwrap(), make(&token, bench.kind()).unwrap());
+        // It seems that each session has to be logged in.
+        let twice = "[[fault]]\nfunction = \"C_SignInit\"\nrv = \"CKR_USER_NOT_LOGGED_IN\"\nnext = 2\n";
+        bench.play(&format!("{NUMBERED}{twice}"));
+        sign(bench, &token, &one);
+        bench.happen_with("logout", NUMBERED);
+        // The first object that is seen after a login has the handle 1.
+        sign(bench, &token, &one);
+        bench.play(&waiting(NUMBERED, &["function = \"C_SignInit\"\nevents = \"logout\""]));
+        thread::scope(|scope| {
+            let waits = scope.spawn(|| sign(bench, &token, &one));
+            until("the first waits", || bench.count("calls-hanging") == 1);
+            let signature = sign(bench, &token, &other);
+            bench.play(NUMBERED);
+            let late = waits.join().unwrap();
+            assert!(is_by(bench, &token, &other, &signature));
+            assert!(is_by(bench, &token, &one, &late), "signed with another key");
+        });
+        assert_ne!(token.learnt().logs_in_each, Some(true), "the login of one is enough");
+    });
+}
+
+#[test]
+fn a_handle_that_becomes_another_keys_while_a_login_is_checked_signs_nothing() {
+    on_faulty("kept::a_handle_that_becomes_another_keys_while_a_login_is_checked_signs_nothing", |bench| {
+        bench.play(LYING);
+        let tokens = bench.tokens();
+        let token = admit(&tokens, "one", PIN).unwrap();
+        let (one, other) = (make(&token, bench.kind()).unwrap(), make(&token, bench.kind()).unwrap());
+        let (one, other, token) = (&one, &other, &token);
+        bench.happen_with("logout", LYING);
+        sign(bench, token, one);
+        // Three sessions know its handle, 1.
+        bench.play(&format!("{LYING}[[fault]]\nfunction = \"C_Sign\"\ndelay-ms = 500\n"));
+        thread::scope(|scope| (0..3).for_each(|_| drop(scope.spawn(|| sign(bench, token, one)))));
+        let login = "function = \"C_Login\"\nafter = true";
+        bench.happen_with("logout", &waiting(LYING, &[login]));
+        let signed = bench.count("C_Sign");
+        thread::scope(|scope| {
+            // Not there without a login, as it seems. It is logged in to when it looks again, which nobody else knows yet.
+            let looks = scope.spawn(|| token.label(Class::PrivateKey, &other.private.id).unwrap());
+            until("it is logged in to", || bench.count("calls-hanging") == 1);
+            let first = scope.spawn(|| sign(bench, token, other));
+            until("the other has signed", || bench.count("C_Sign") == signed + 1);
+            let second = scope.spawn(|| sign(bench, token, one));
+            until("both have signed", || bench.count("C_Sign") == signed + 2);
+            thread::sleep(Duration::from_millis(100));
+            bench.play(LYING);
+            assert_eq!(looks.join().unwrap().as_deref(), Some("label-priv"));
+            let (first, second) = (first.join().unwrap(), second.join().unwrap());
+            assert!(is_by(bench, token, other, &first));
+            assert!(is_by(bench, token, one, &second), "signed with another key");
+        });
+    });
+}
+
+#[test]
+fn many_who_look_for_what_is_not_there_disturb_nobody_where_only_a_login_tells_of_the_login() {
+    on_faulty(
+        "kept::many_who_look_for_what_is_not_there_disturb_nobody_where_only_a_login_tells_of_the_login",
+        |bench| {
+            bench.play(LYING);
+            let tokens = bench.tokens();
+            let token = admit(&tokens, "one", PIN).unwrap();
+            let pair = make(&token, bench.kind()).unwrap();
+            sign(bench, &token, &pair);
+            bench.play(&format!("{LYING}[[fault]]\nfunction = \"C_Login\"\ndelay-ms = 10\n"));
+            let (signed, searched) = (bench.count("C_Sign"), bench.count("C_Login"));
+            thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| (0..50).for_each(|_| drop(sign(bench, &token, &pair))));
+                    scope.spawn(|| {
+                        for _ in 0..20 {
+                            let missed = token.label(Class::PrivateKey, b"nobody");
+                            assert!(matches!(missed, Err(Error::NotFound { .. })), "{missed:?}");
+                        }
+                    });
+                }
+            });
+            assert!(bench.count("C_Login") > searched);
+            assert_eq!(bench.count("C_Sign") - signed, 200, "signed again though nothing was lost");
+        },
+    );
+}
+
+#[test]
+fn a_login_that_hangs_while_it_is_checked_costs_others_a_moment() {
+    on_faulty("kept::a_login_that_hangs_while_it_is_checked_costs_others_a_moment", |bench| {
+        bench.play(LYING);
+        let settings = Settings { session_timeout: Duration::from_secs(1), ..Settings::new(bench.module.clone()) };
+        let tokens = bench.tokens_as(&settings);
+        let token = admit(&tokens, "one", PIN).unwrap();
+        let pair = make(&token, bench.kind()).unwrap();
+        sign(bench, &token, &pair);
+        bench.play(&waiting(LYING, &["function = \"C_Login\""]));
+        thread::scope(|scope| {
+            let looks = scope.spawn(|| token.label(Class::PrivateKey, b"nobody"));
+            until("the login hangs", || bench.count("calls-hanging") == 1);
+            (0..10).for_each(|_| drop(sign(bench, &token, &pair)));
+            assert!(!looks.is_finished());
+            bench.play(LYING);
+            assert!(matches!(looks.join().unwrap(), Err(Error::NotFound { .. })));
+        });
     });
 }
