@@ -84,20 +84,20 @@ impl Module {
     }
 }
 
-/// Calls C_Initialize. Whether it was this call that did it, and whether calls must come one at a time.
-fn initialize(pkcs11: &Pkcs11) -> Result<(bool, bool), cryptoki::error::Error> {
+/// Calls C_Initialize. Whether calls must come one at a time, or `None` if somebody did it before.
+fn initialize(pkcs11: &Pkcs11) -> Result<Option<bool>, cryptoki::error::Error> {
     use cryptoki::error::Error::Pkcs11 as Refused;
     match pkcs11.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
-        Ok(()) => Ok((true, false)),
-        Err(Refused(RvError::CryptokiAlreadyInitialized, _)) => {
-            log::warn!("the PKCS#11 module is initialised already; it will not be finalized");
-            Ok((false, false))
-        }
+        Ok(()) => Ok(Some(false)),
+        Err(Refused(RvError::CryptokiAlreadyInitialized, _)) => Ok(None),
         Err(Refused(RvError::CantLock, _)) => {
             // Without locks of its own the module may be called by one thread at a time (PKCS#11 2.40, section 5.4).
-            pkcs11.initialize(CInitializeArgs::new(CInitializeFlags::empty()))?;
+            match pkcs11.initialize(CInitializeArgs::new(CInitializeFlags::empty())) {
+                Err(Refused(RvError::CryptokiAlreadyInitialized, _)) => return Ok(None),
+                initialized => initialized?,
+            }
             log::warn!("the PKCS#11 module cannot lock; its calls are made one at a time");
-            Ok((true, true))
+            Ok(Some(true))
         }
         Err(error) => Err(error),
     }
@@ -161,9 +161,16 @@ impl Library {
 
     /// Calls C_Initialize, and asks what the module is if that is not known yet.
     fn begin(&self) -> Result<(), Error> {
-        let (ours, serial) = initialize(&self.pkcs11)?;
-        self.initialized.store(ours, Ordering::Release);
-        self.cannot_lock.store(serial, Ordering::Release);
+        match initialize(&self.pkcs11)? {
+            Some(serial) => {
+                self.initialized.store(true, Ordering::Release);
+                self.cannot_lock.store(serial, Ordering::Release);
+            }
+            None if self.initialized.load(Ordering::Acquire) => {
+                log::warn!("the PKCS#11 module did not let itself be finalized, and goes on as it was");
+            }
+            None => log::warn!("the PKCS#11 module is initialised already; it will not be finalized"),
+        }
         if self.described.get().is_some() {
             return Ok(());
         }
@@ -287,11 +294,14 @@ impl Library {
         tokens.iter().filter_map(Weak::upgrade).for_each(|token| token.ask());
     }
 
-    /// Calls C_Finalize, whatever comes of it.
+    /// Calls C_Finalize. If that fails, it is still to be called.
     fn end(&self) {
-        self.initialized.store(false, Ordering::Release);
-        if let Err(error) = self.pkcs11.clone().finalize().map_err(Error::from) {
-            log::debug!("PKCS#11 module {}: {error}", self.bare.path.display());
+        let ended = self.pkcs11.clone().finalize().map_err(Error::from);
+        match ended {
+            Err(error) if error.rv() != Some(RvError::CryptokiNotInitialized) => {
+                log::debug!("PKCS#11 module {}: {error}", self.bare.path.display());
+            }
+            _ => self.initialized.store(false, Ordering::Release),
         }
     }
 

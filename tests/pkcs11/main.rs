@@ -14,6 +14,7 @@ mod one_session;
 mod opening;
 mod quirks;
 mod renaming;
+mod renewal;
 mod repair;
 mod searching;
 mod sessions;
