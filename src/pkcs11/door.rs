@@ -155,6 +155,18 @@ impl Door {
         true
     }
 
+    /// As [`Self::is_left`], but nobody initialises the module either. To be called with the door closed.
+    pub(super) fn is_deserted(&self, wait: Duration) -> bool {
+        let started = Instant::now();
+        let mut state = self.lock();
+        while state.busy {
+            let Some(left) = wait.checked_sub(started.elapsed()) else { return false };
+            state = self.opened.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        drop(state);
+        self.is_left(wait.saturating_sub(started.elapsed()))
+    }
+
     /// The state is whole whenever the lock is free.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

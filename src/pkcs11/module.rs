@@ -234,9 +234,9 @@ impl Library {
         self.door.close()
     }
 
-    /// Whether all who are inside come out within `wait`. To be called after [`Self::close`].
+    /// Whether all who are inside, or initialise it, have done within `wait`. To be called after [`Self::close`].
     pub(super) fn is_left(&self, wait: Duration) -> bool {
-        self.door.is_left(wait)
+        self.door.is_deserted(wait)
     }
 
     /// Initialises the module anew, with nobody inside, unless that was done less than 30 s ago. Every session is gone after
@@ -259,6 +259,10 @@ impl Library {
                     self.bare.path.display()
                 );
                 return Ok(false);
+            }
+            Shut::Empty if self.is_closed() => {
+                self.door.open();
+                return Err(Error::Closed);
             }
             Shut::Empty => {}
         }
