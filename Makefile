@@ -90,9 +90,9 @@ bench: deps all
 bench-growth: deps all
 	$(BENCH) --json growth.json growth
 
-# The time of a signature alone and among hostile peers, T seconds each, and the target for their ratio.
+# The time of a signature alone and among hostile peers, T seconds each by turns, and the target for their ratio.
 bench-hostile: all
-	$(BENCH) --pace 1,$(or $(T),10)000 hostile
+	$(BENCH) --pace $(or $(T),9),1000 hostile
 
 # Instructions for a request, compared with tests/bench/instructions; RECORD=1 writes that anew.
 bench-callgrind: deps
@@ -197,7 +197,7 @@ help:
 	@echo 'make bench        PARTS=: what a request costs beside the token alone and TLS alone, and the targets (tests/bench/README.md)'
 	@echo 'make bench-growth   how throughput, latency and memory grow'
 	@echo 'make bench-callgrind  RECORD=: instructions for a request, beside those recorded'
-	@echo 'make bench-hostile  T=10: p99 of a signature alone and among hostile peers'
+	@echo 'make bench-hostile  T=9: p99 of a signature alone and among hostile peers'
 	@echo 'make conformance  replay the OASIS test cases, where they are at hand (SHARED=../shared)'
 	@echo 'make deps         install the packages that run and check need (Debian)'
 	@echo 'make install      DESTDIR= PREFIX=$(PREFIX): binary, manual pages, units, configuration'

@@ -13,6 +13,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::report::Report;
+use crate::rounds::Pace;
+use crate::samples::median;
 use crate::support::bridge::Elsewhere;
 use crate::support::client::{client_hello, handshake};
 use crate::support::key::ecdsa_sha_256;
@@ -182,22 +184,42 @@ fn give_way() {
     assert!(status.expect("renice runs").success());
 }
 
-/// What one peer does until it is `over`.
-fn attack(scene: &Scene, kind: &Kind, over: &AtomicBool, attacks: &AtomicUsize) {
+/// When the peers are at it.
+#[derive(Default)]
+struct Phase {
+    attack: AtomicBool,
+    over: AtomicBool,
+}
+
+/// Ends the peers, also when the good client was refused.
+struct End<'p>(&'p Phase);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.over.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What one peer does.
+fn attack(scene: &Scene, kind: &Kind, phase: &Phase, attacks: &AtomicUsize) {
     give_way();
     let mut kept = Kept::new();
     for round in 0.. {
-        if over.load(Ordering::Relaxed) {
+        if phase.over.load(Ordering::Relaxed) {
             return;
         }
-        let _ = (kind.act)(scene, &mut kept, round);
-        attacks.fetch_add(1, Ordering::Relaxed);
+        if phase.attack.load(Ordering::Relaxed) {
+            let _ = (kind.act)(scene, &mut kept, round);
+            attacks.fetch_add(1, Ordering::Relaxed);
+        } else {
+            kept.clear();
+        }
         thread::sleep(kind.pause);
     }
 }
 
-/// Each half takes so long.
-pub fn run(duration: Duration, report: &mut Report) {
+/// Alone and among peers by turns, as all that is compared.
+pub fn run(pace: Pace, report: &mut Report) {
     let token = Token::create();
     // Both families, as the good client and who guesses PINs are to have addresses of their own.
     let mut bridge = start(&token, Options { address: Some("[::]:0"), ..Options::default() });
@@ -208,19 +230,30 @@ pub fn run(duration: Duration, report: &mut Report) {
     let request = Request::new(vec![Item::new(operation::LOCATE, vec![])]).encode();
     let tiny = tiny(&token);
     let scene = Scene { bridge, token, elsewhere, hello: client_hello(), request, nested: nested(), tiny };
-    signatures(&mut client, &key, duration / 10);
-    let alone = signatures(&mut client, &key, duration);
-    let (over, attacks) = (AtomicBool::new(false), KINDS.each_ref().map(|_| AtomicUsize::new(0)));
-    let among = thread::scope(|scope| {
+    let (phase, attacks) = (Phase::default(), KINDS.each_ref().map(|_| AtomicUsize::new(0)));
+    let mut times = [Vec::new(), Vec::new()];
+    let mut ratios = Vec::new();
+    thread::scope(|scope| {
         for (kind, attacks) in KINDS.iter().zip(&attacks) {
-            let (scene, over) = (&scene, &over);
-            (0..kind.peers).for_each(|_| drop(scope.spawn(move || attack(scene, kind, over, attacks))));
+            let (scene, phase) = (&scene, &phase);
+            (0..kind.peers).for_each(|_| drop(scope.spawn(move || attack(scene, kind, phase, attacks))));
         }
-        let among = signatures(&mut client, &key, duration);
-        over.store(true, Ordering::Relaxed);
-        among
+        let _end = End(&phase);
+        for _ in 0..pace.rounds {
+            let mut turn = |is_attacked: bool| {
+                phase.attack.store(is_attacked, Ordering::Relaxed);
+                // Until they are all at it, or none is any more.
+                signatures(&mut client, &key, pace.slice / 5);
+                let turn = signatures(&mut client, &key, pace.slice);
+                times[usize::from(is_attacked)].extend_from_slice(&turn);
+                percentile(&turn, 99)
+            };
+            let alone = turn(false);
+            ratios.push(turn(true) / alone);
+        }
     });
-    for (what, times) in [("undisturbed", &alone), ("disturbed", &among)] {
+    for (what, times) in ["undisturbed", "disturbed"].into_iter().zip(&mut times) {
+        times.sort();
         let values =
             [("signatures", times.len() as f64), ("p50 ms", percentile(times, 50)), ("p99 ms", percentile(times, 99))];
         report.row("hostile peers", what, &values);
@@ -228,6 +261,6 @@ pub fn run(duration: Duration, report: &mut Report) {
     for (kind, attacks) in KINDS.iter().zip(&attacks) {
         report.row("what they do", kind.name, &[("times", attacks.load(Ordering::Relaxed) as f64)]);
     }
-    let ratio = percentile(&among, 99) / percentile(&alone, 99);
+    let ratio = median(ratios);
     report.at_most("p99 of a signature among hostile peers, of that alone", "times", ratio, TARGET);
 }

@@ -83,7 +83,7 @@ fn measure(words: &[&str]) -> ExitCode {
             "slow" => slow::run(pace, &mut report),
             "footprint" => footprint::run(&mut report),
             "growth" => growth::run(pace, &mut report),
-            "hostile" => hostile::run(pace.slice * u32::try_from(pace.rounds).unwrap_or(1), &mut report),
+            "hostile" => hostile::run(pace, &mut report),
             _ => return complain(USAGE),
         }
     }
