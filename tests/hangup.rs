@@ -15,7 +15,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use support::bridge::Options;
-use support::ca::Ca;
+use support::ca::{Ca, YEARS};
 use support::scratch::Scratch;
 use support::tags::{operation, reason};
 use support::{Bridge, Client, Item, Token};
@@ -55,7 +55,12 @@ struct Certified<'a> {
 impl Certified<'_> {
     /// Puts another certificate into the files. Its DER form.
     fn renew(&self, serial: u64) -> CertificateDer<'static> {
-        let (certificate, key) = self.ca.certify("bridge", serial);
+        self.renew_for(serial, YEARS)
+    }
+
+    /// The same for one that ends in so many days.
+    fn renew_for(&self, serial: u64, days: i64) -> CertificateDer<'static> {
+        let (certificate, key) = self.ca.certify_for("bridge", serial, days);
         self.directory.file("server.crt", pem("certificate", &certificate));
         private_file(self.directory, "server.key", &pem("key", key.secret_der()));
         certificate
@@ -199,4 +204,43 @@ fn a_new_pin_file_counts_after_a_hangup() {
     fs::remove_file(&pin).unwrap();
     bridge.hang_up();
     Client::connect_as(&bridge, Some(("signer", PASSWORD))).call(locate()).payload();
+}
+
+/// What has ended counts all the same where certificates of clients are judged: only the log can tell.
+#[test]
+fn what_ends_soon_or_has_ended_is_warned_of_at_the_start_and_at_each_hangup() {
+    let (token, directory, ca) = (Token::create(), Scratch::new("hangup"), Ca::new());
+    let certified = Certified { ca: &ca, directory: &directory };
+    certified.renew_for(1, 10);
+    let clients = Ca::for_days(-3);
+    let ca_file = directory.file("clients.pem", &clients.pem);
+    let crl = directory.file("crl.pem", clients.revoke_for(7, -2));
+    let bridge = Bridge::start_with(&token, asking(&certified, &ca_file, &format!("crl = {crl:?}")));
+    let (certificate, ca_name, crl_name) =
+        (directory.path().join("server.crt").display().to_string(), ca_file.display(), crl.display());
+    let warned = || {
+        let log = bridge.log();
+        [
+            format!("WARN  certificate {certificate}: it expires in 10 days"),
+            format!("WARN  client CA {ca_name}, CN=rcgen self signed cert: it expired 3 days ago"),
+            format!("WARN  list of revoked certificates {crl_name}: it should have been replaced 2 days ago"),
+        ]
+        .map(|warning| log.matches(&warning).count())
+    };
+    assert_eq!(warned(), [1, 1, 1], "{}", bridge.log());
+    let enters = |serial| {
+        let config = certified.client(Some(clients.certify("one", serial)));
+        enters(Client::connect_with(&bridge, login(&token), &config, NAME)).is_some()
+    };
+    assert!(enters(8) && !enters(7));
+    bridge.hang_up();
+    assert_eq!(warned(), [2, 2, 2]);
+    // In order again.
+    certified.renew(2);
+    directory.file("clients.pem", &ca.pem);
+    directory.file("crl.pem", ca.revoke(7));
+    bridge.hang_up();
+    assert_eq!(warned(), [2, 2, 2]);
+    let log = bridge.log();
+    assert_eq!(log.matches(": it expire").count() + log.matches("have been replaced").count(), 6, "{log}");
 }

@@ -28,6 +28,10 @@ pub fn look(config: &Config, made_by_root: bool, report: &mut Report<'_>) {
             "server.identity names certificate and key; without it the bridge makes its own",
         )),
     }
+    // What cannot be read of them is told already.
+    for remark in look::at_clients(&config.tls).unwrap_or_default() {
+        report.say(Line::warn(SUBJECT, remark));
+    }
 }
 
 fn tell(seen: &Seen, report: &mut Report<'_>) {

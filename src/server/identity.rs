@@ -18,9 +18,9 @@ use zeroize::Zeroizing;
 use super::tls::Error;
 
 /// How long before a certificate's end there is a warning.
-const EXPIRY_NOTICE: Duration = Duration::from_secs(30 * DAY);
+pub(super) const EXPIRY_NOTICE: Duration = Duration::from_secs(30 * DAY);
 
-const DAY: u64 = 24 * 60 * 60;
+pub(super) const DAY: u64 = 24 * 60 * 60;
 
 /// A certificate, its issuers' if it has any, and its private key.
 #[derive(Clone, Debug)]

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use rustls::pki_types::UnixTime;
 
-use super::tls::{Certificate, Error, Identity, Origin, Settings, describe, verifier};
+use super::tls::{Certificate, Error, Identity, Origin, Settings, describe, judge};
 use super::{identity, self_signed};
 use crate::bridge::access::alternative_names_of;
 
@@ -32,7 +32,7 @@ pub struct Seen {
 /// As [`super::tls::load`].
 pub fn at(settings: &Settings, listening: &[SocketAddr]) -> Result<Option<Seen>, Error> {
     const DAY: u64 = 24 * 60 * 60;
-    verifier(settings)?;
+    judge(settings)?;
     let wanted = self_signed::names(&settings.names, listening)?;
     let (pair, key_path, certificate) = match &settings.identity {
         Some(Identity { cert_path, key_path }) => {
@@ -62,6 +62,14 @@ pub fn at(settings: &Settings, listening: &[SocketAddr]) -> Result<Option<Seen>,
         is_expired: left == Some(None),
         remarks,
     }))
+}
+
+/// What there is to be warned of in the files by which certificates of clients are judged.
+///
+/// # Errors
+/// As [`super::tls::load`].
+pub fn at_clients(settings: &Settings) -> Result<Vec<String>, Error> {
+    judge(settings).map(|judge| judge.remarks())
 }
 
 /// Whether a certificate that is made would lack names by which clients reach the addresses of `listening`.

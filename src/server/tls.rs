@@ -9,13 +9,12 @@ use std::sync::Arc;
 
 use log::warn;
 use rustls::crypto::ring;
-use rustls::pki_types::ServerName;
-use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::pki_types::{ServerName, UnixTime};
+use rustls::server::NoServerSessionStorage;
 use rustls::sign::SingleCertAndKey;
 use rustls::{ServerConfig, SupportedProtocolVersion};
 
-use super::client_ca;
+use super::client_ca::{self, Ends, Judge};
 use super::identity::{self, Pair};
 use super::self_signed;
 
@@ -95,15 +94,17 @@ pub struct Tls {
     /// The certificate that they show.
     pub certificate: Certificate,
     pair: Pair,
+    clients: Ends,
 }
 
 impl Tls {
-    /// Warns in the log if the certificate is at its end, or near it.
+    /// Warns in the log if the certificate is at its end, or near it, or what those of clients are judged by.
     pub fn warn_of_expiry(&self) {
         if let Some(remark) = identity::expiry(&self.pair) {
             let name = self.certificate.path.as_ref().map(|path| format!(" {}", path.display())).unwrap_or_default();
             warn!("certificate{name}: {remark}");
         }
+        self.clients.remarks(UnixTime::now().as_secs()).iter().for_each(|remark| warn!("{remark}"));
     }
 }
 
@@ -145,7 +146,9 @@ pub fn load(settings: &Settings, listening: &[SocketAddr]) -> Result<Tls, Error>
             make(&settings.state_dir, &names)?
         }
     };
-    let verifier = verifier(settings)?;
+    let judge = judge(settings)?;
+    judge.remarks().iter().for_each(|remark| warn!("{remark}"));
+    let (verifier, clients) = judge.into_parts();
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(settings.min_version.and_later())
         .map_err(Error::Tls)?
@@ -160,7 +163,7 @@ pub fn load(settings: &Settings, listening: &[SocketAddr]) -> Result<Tls, Error>
         // Tickets carry the session, sealed with a key that is in memory only and changes: nothing is kept per client.
         config.ticketer = ring::Ticketer::new().map_err(Error::Tls)?;
     }
-    Ok(Tls { config: Arc::new(config), certificate, pair })
+    Ok(Tls { config: Arc::new(config), certificate, pair, clients })
 }
 
 /// Does what [`load`] does short of making and writing anything: `None` if it would make a certificate.
@@ -168,7 +171,7 @@ pub fn load(settings: &Settings, listening: &[SocketAddr]) -> Result<Tls, Error>
 /// # Errors
 /// As [`load`].
 pub fn check(settings: &Settings, listening: &[SocketAddr]) -> Result<Option<Certificate>, Error> {
-    verifier(settings)?;
+    judge(settings)?.remarks().iter().for_each(|remark| warn!("{remark}"));
     let names = self_signed::names(&settings.names, listening)?;
     let existing = existing(settings, &names)?;
     if existing.is_none() {
@@ -187,11 +190,8 @@ fn warn_of_lacking_names(settings: &Settings, listening: &[SocketAddr]) {
 }
 
 /// What judges the certificates of clients.
-pub(super) fn verifier(settings: &Settings) -> Result<Arc<dyn ClientCertVerifier>, Error> {
-    match &settings.clients {
-        Some(clients) => client_ca::verifier(clients),
-        None => Ok(WebPkiClientVerifier::no_client_auth()),
-    }
+pub(super) fn judge(settings: &Settings) -> Result<Judge, Error> {
+    settings.clients.as_ref().map_or_else(|| Ok(Judge::none()), client_ca::load)
 }
 
 /// The configured pair, or the kept one if there is one.

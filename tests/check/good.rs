@@ -8,6 +8,7 @@ use cascade_hsm_bridge::config::{self, Overrides};
 
 use super::place::{Place, Said, plays_no_profiles};
 use super::support::bridge::Options;
+use super::support::ca::Ca;
 use super::support::hsm::skipped_in_part;
 use super::support::profile::Profile;
 use super::support::{Bridge, Faulty, KeySpec, Token};
@@ -328,4 +329,25 @@ fn looks_at_the_certificate() {
     let said = place.check(&[]);
     said.line("FAIL  certificate: server.identity.key-path: cannot read ");
     assert_eq!(said.code, Some(1));
+}
+
+#[test]
+fn warns_of_what_certificates_of_clients_are_judged_by_once_it_ends() {
+    let place = Place::new();
+    let clients = Ca::for_days(5);
+    let (ca, crl) = (place.path("clients.pem"), place.path("crl.pem"));
+    std::fs::write(&ca, &clients.pem).unwrap();
+    std::fs::write(&crl, clients.revoke_for(1, -1)).unwrap();
+    let tls = format!("[server.tls]\nclient-auth = 'required'\nclient-ca = {ca:?}\ncrl = {crl:?}");
+    place.configure(&Token::module(), "", &tls);
+    let said = place.check(&[]);
+    said.line(&format!(
+        "warn  certificate: client CA {}, CN=rcgen self signed cert: it expires in 5 days",
+        ca.display()
+    ));
+    said.line(&format!(
+        "warn  certificate: list of revoked certificates {}: it should have been replaced ",
+        crl.display()
+    ));
+    said.went_well();
 }

@@ -5,6 +5,7 @@ mod certificate;
 mod clients;
 mod rights;
 mod throttle;
+mod validity;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -22,6 +23,7 @@ pub use rights::Rights;
 pub use crate::kmip::Operation;
 pub use throttle::FailedLogins;
 pub(super) use throttle::{Fingerprints, Throttle};
+pub use validity::{next_update, not_after};
 
 /// What judges logins beside the tokens themselves.
 pub(super) struct Access {
