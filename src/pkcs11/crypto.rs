@@ -5,12 +5,11 @@ use cryptoki::error::RvError;
 use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::ObjectHandle;
 use cryptoki::session::{Session, UserType};
-use cryptoki::types::RawAuthPin;
 use zeroize::Zeroizing;
 
 use super::error::Error;
+use super::kept::REFUSED;
 use super::key::{Class, Key, KeyKind};
-use super::login::is_wrong_pin;
 use super::policy::LoginKind;
 use super::token::Token;
 use crate::sys::Functions;
@@ -47,52 +46,47 @@ impl Token {
     ) -> Result<Vec<u8>, Error> {
         let functions = self.library.functions().filter(|functions| functions.has_sign());
         // Before anything is begun that would then have to be ended.
-        let proof = if key.always_authenticate { Some(self.proof()?) } else { None };
-        match (functions, proof) {
-            (Some(functions), proof) => {
+        if key.always_authenticate {
+            self.has_proof()?;
+        }
+        match functions {
+            Some(functions) => {
                 session.sign_init(mechanism, object)?;
-                if let Some(proof) = proof {
-                    self.authenticate(session, &proof)?;
+                if key.always_authenticate {
+                    self.authenticate(session)?;
                 }
                 sign_without_asking(functions, session, key, data)
             }
-            (None, None) => Ok(session.sign(mechanism, object, data)?),
+            None if !key.always_authenticate => Ok(session.sign(mechanism, object, data)?),
             // The binding has no other call after a login than this one, which some mechanisms do not have.
-            (None, Some(proof)) => {
+            None => {
                 session.sign_init(mechanism, object)?;
-                self.authenticate(session, &proof)?;
+                self.authenticate(session)?;
                 session.sign_update(data)?;
                 Ok(session.sign_final()?)
             }
         }
     }
 
-    /// What a key with CKA_ALWAYS_AUTHENTICATE is opened with.
-    fn proof(&self) -> Result<Proof, Error> {
+    /// Whether there is what a key with CKA_ALWAYS_AUTHENTICATE is opened with.
+    fn has_proof(&self) -> Result<(), Error> {
         match self.login_kind() {
-            LoginKind::ProtectedPath => Ok(Proof::Typed),
+            LoginKind::ProtectedPath => Ok(()),
             // The module may know a PIN, but it is to be given one here.
             LoginKind::None => Err(Error::NoPin),
             // One that the token has refused is not tried again.
-            LoginKind::User => {
-                let refused = Error::Call { function: "C_Login", rv: RvError::PinIncorrect };
-                self.gate.kept().map(Proof::Pin).ok_or(refused)
-            }
+            LoginKind::User if !self.gate.has_kept() => Err(REFUSED),
+            LoginKind::User => Ok(()),
         }
     }
 
     /// The login of its own that such a key wants between C_SignInit and C_Sign.
-    fn authenticate(&self, session: &Session, proof: &Proof) -> Result<(), Error> {
-        let kind = UserType::ContextSpecific;
-        let result = match proof {
-            Proof::Pin(pin) => session.login_with_raw(kind, pin),
-            Proof::Typed => session.login(kind, None),
-        };
-        result.map_err(Error::from).inspect_err(|error| {
-            if let (Proof::Pin(pin), true) = (proof, error.rv().is_some_and(is_wrong_pin)) {
-                self.refuses_kept_pin(pin, error);
-            }
-        })
+    fn authenticate(&self, session: &Session) -> Result<(), Error> {
+        match self.login_kind() {
+            LoginKind::ProtectedPath => Ok(session.login(UserType::ContextSpecific, None)?),
+            LoginKind::None => Err(Error::NoPin),
+            LoginKind::User => self.log_in_for_key(session),
+        }
     }
 
     /// Whether `signature` is the key's over `data`, in one part, with a public or secret key.
@@ -151,14 +145,6 @@ impl Token {
             }
         });
     }
-}
-
-/// How a login is proved. There is no Debug: it holds the PIN.
-enum Proof {
-    /// With the PIN that is kept.
-    Pin(RawAuthPin),
-    /// With one that is typed at the token.
-    Typed,
 }
 
 /// C_Sign into a buffer of the length that the key's signatures have. To ask for it first costs a remote module a round trip, and

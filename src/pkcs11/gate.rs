@@ -201,6 +201,11 @@ impl Gate {
         Some(RawAuthPin::new(Box::new(pin)))
     }
 
+    /// Whether there is one.
+    pub(super) fn has_kept(&self) -> bool {
+        self.state.read().unwrap_or_else(PoisonError::into_inner).admitted.is_some()
+    }
+
     /// The token says that `pin`, which [`Self::kept`] gave, is right no longer: it is not tried again, and another one has to be
     /// proved. False if it is not the one in force: it may have been replaced while the token was asked.
     pub(super) fn revoke(&self, pin: &RawAuthPin) -> bool {

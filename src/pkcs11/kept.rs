@@ -2,47 +2,59 @@
 #![forbid(unsafe_code)]
 
 use std::sync::atomic::Ordering;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use cryptoki::error::RvError;
 use cryptoki::session::{Session, UserType};
-use cryptoki::types::RawAuthPin;
 
 use super::error::Error;
 use super::login::{is_wrong_pin, tells_login};
 use super::module::Inside;
 use super::policy::LoginKind;
+use super::slot::{self, TokenInfo};
 use super::token::Token;
+
+/// What is answered where the token has refused the PIN that was kept: it is not tried again.
+pub(super) const REFUSED: Error = Error::Call { function: "C_Login", rv: RvError::PinIncorrect };
 
 impl Token {
     /// Logs in with the PIN that is known to be right. False if the session was logged in already.
     pub(super) fn log_in_with_kept_pin(&self, session: &Session) -> Result<bool, Error> {
-        let refused = Error::Call { function: "C_Login", rv: RvError::PinIncorrect };
-        loop {
-            let pin = self.gate.kept().ok_or_else(|| refused.clone())?;
-            match session.login_with_raw(UserType::User, &pin).map_err(Error::from) {
-                Ok(()) => return Ok(true),
-                Err(error) => match error.rv() {
-                    Some(RvError::UserAlreadyLoggedIn) => return Ok(false),
-                    Some(rv) if is_wrong_pin(rv) => {
-                        if self.refuses_kept_pin(&pin, &error) {
-                            return Err(refused);
-                        }
-                        // The one that has taken its place has been proved.
-                    }
-                    _ => return Err(error),
-                },
-            }
+        self.log_in_by_turns(&self.turns.take(self.wait), session)
+    }
+
+    fn log_in_by_turns(&self, turn: &Turn<'_>, session: &Session) -> Result<bool, Error> {
+        match self.offer_kept_pin(turn, session, UserType::User) {
+            Ok(()) => Ok(true),
+            Err(error) => match error.rv() {
+                Some(RvError::UserAlreadyLoggedIn) => Ok(false),
+                Some(rv) if is_wrong_pin(rv) => Err(REFUSED),
+                _ => Err(error),
+            },
         }
     }
 
-    /// The token refused `pin` with `error`. Whether there is no other by now to be tried.
-    pub(super) fn refuses_kept_pin(&self, pin: &RawAuthPin, error: &Error) -> bool {
-        let is_revoked = self.gate.revoke(pin);
-        if is_revoked {
-            // Each further try would bring the token closer to being locked.
-            log::warn!("token {}: {error}: the PIN has been changed", self.info().name());
+    /// The login of its own that a key wants for each use.
+    pub(super) fn log_in_for_key(&self, session: &Session) -> Result<(), Error> {
+        self.offer_kept_pin(&self.turns.take(self.wait), session, UserType::ContextSpecific)
+    }
+
+    /// C_Login with the PIN that is kept. If that is no longer right it costs the token one try: whoever comes next finds it revoked.
+    fn offer_kept_pin(&self, _turn: &Turn<'_>, session: &Session, kind: UserType) -> Result<(), Error> {
+        loop {
+            let pin = self.gate.kept().ok_or(REFUSED)?;
+            match session.login_with_raw(kind, &pin).map_err(Error::from) {
+                Err(error) if error.rv().is_some_and(is_wrong_pin) => {
+                    if self.gate.revoke(&pin) {
+                        log::warn!("token {}: {error}: the PIN has been changed", self.info().name());
+                        return Err(error);
+                    }
+                    // The one that has taken its place has been proved.
+                }
+                other => return other,
+            }
         }
-        is_revoked
     }
 
     /// To be asked when an object seems not to be there: without a login, private objects are not seen. True if there is one only
@@ -61,12 +73,12 @@ impl Token {
         if self.login_kind() != LoginKind::User || self.learnt().tells_login.is_none() {
             return Ok(false);
         }
-        self.log_in_openly(session, || {
+        self.log_in_openly(session, |turn| {
             if self.learnt().takes_every_login == Some(false) {
                 return Ok(false);
             }
             // Some say so to every login. Where another one is refused, the login was lost.
-            let takes_every = self.log_in_with_kept_pin(session)?;
+            let takes_every = self.log_in_by_turns(turn, session)?;
             self.learn(|learnt| learnt.takes_every_login = Some(takes_every));
             Ok(takes_every)
         })
@@ -74,10 +86,10 @@ impl Token {
 
     /// Logs a new session in, on a token where the login of another session seemed not to be enough.
     pub(super) fn log_in_new(&self, inside: &Inside<'_>, session: &Session) -> Result<(), Error> {
-        let logged_in = self.log_in_openly(session, || {
+        let logged_in = self.log_in_openly(session, |turn| {
             // This one is logged in now. Where that is not enough for another, this one did not need its own because a login was lost.
             let another = self.open(inside)?;
-            let takes_every = self.log_in_with_kept_pin(&another.session)?;
+            let takes_every = self.log_in_by_turns(turn, &another.session)?;
             self.learn(|learnt| learnt.takes_every_login = Some(takes_every));
             Ok(takes_every)
         })?;
@@ -94,15 +106,17 @@ impl Token {
     fn log_in_openly(
         &self,
         session: &Session,
-        says_nothing: impl FnOnce() -> Result<bool, Error>,
+        says_nothing: impl FnOnce(&Turn<'_>) -> Result<bool, Error>,
     ) -> Result<bool, Error> {
+        let turn = self.turns.take(self.wait);
+        self.look_whether_to_try(session)?;
         if self.learnt().takes_every_login == Some(true) {
-            return self.log_in_with_kept_pin(session);
+            return self.log_in_by_turns(&turn, session);
         }
         let dealing = self.health.deals().begin();
-        let logged_in = self.log_in_with_kept_pin(session);
+        let logged_in = self.log_in_by_turns(&turn, session);
         let was_lost = match &logged_in {
-            Ok(true) => !says_nothing().unwrap_or(false),
+            Ok(true) => !says_nothing(&turn).unwrap_or(false),
             Ok(false) => false,
             // Whatever else went wrong, the token may have done it.
             Err(error) => !error.rv().is_some_and(is_wrong_pin),
@@ -113,5 +127,105 @@ impl Token {
             dealing.was_none();
         }
         logged_in
+    }
+
+    /// Refuses to have the kept PIN tried where a wrong one would lock the token: nobody knows whether it is still right.
+    fn look_whether_to_try(&self, session: &Session) -> Result<(), Error> {
+        match slot::describe_from(session, &self.library, self.slot) {
+            Ok(info) => may_try(&info),
+            // What cannot be read may hold anything; the token itself is there.
+            Err(Error::Binding { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Whether the token says nothing against another try of its PIN.
+pub(super) fn may_try(info: &TokenInfo) -> Result<(), Error> {
+    if info.user_pin_locked || info.user_pin_final_try {
+        return Err(Error::Call { function: "C_Login", rv: RvError::PinLocked });
+    }
+    Ok(())
+}
+
+/// Whose turn it is to log in with the kept PIN: were it tried by many at once, and wrong by now, it would lock the token.
+#[derive(Default)]
+pub(super) struct Turns {
+    state: Mutex<Taken>,
+    is_over: Condvar,
+}
+
+#[derive(Default)]
+struct Taken {
+    turns: u64,
+    since: Option<Instant>,
+}
+
+impl Turns {
+    /// Waits for who has the turn, but for no longer than `most`: a login that hangs has not been refused.
+    fn take(&self, most: Duration) -> Turn<'_> {
+        let mut taken = self.lock();
+        while let Some(left) = taken.since.and_then(|since| most.checked_sub(since.elapsed())) {
+            taken = self.is_over.wait_timeout(taken, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        taken.turns = taken.turns.saturating_add(1);
+        taken.since = Some(Instant::now());
+        Turn { turns: self, number: taken.turns }
+    }
+
+    /// Whole whenever the lock is free.
+    fn lock(&self) -> MutexGuard<'_, Taken> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The right to log in with the kept PIN.
+struct Turn<'t> {
+    turns: &'t Turns,
+    number: u64,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut taken = self.turns.lock();
+        // It may be another's by now.
+        if taken.turns == self.number {
+            taken.since = None;
+            self.turns.is_over.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+    use std::thread;
+
+    #[test]
+    fn one_at_a_time_has_the_turn() {
+        let (turns, inside) = (Turns::default(), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..100 {
+                        let _turn = turns.take(Duration::from_secs(3600));
+                        assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+                        inside.fetch_sub(1, Ordering::SeqCst);
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn a_turn_that_does_not_end_is_taken_over_and_ends_no_other() {
+        let turns = Turns::default();
+        let hangs = turns.take(Duration::ZERO);
+        let mine = turns.take(Duration::ZERO);
+        drop(hangs);
+        assert!(turns.lock().since.is_some(), "mine has ended");
+        drop(mine);
+        assert!(turns.lock().since.is_none());
     }
 }

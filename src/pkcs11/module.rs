@@ -149,6 +149,11 @@ impl Library {
         self.wants_turns.store(true, Ordering::Release);
     }
 
+    /// The binding, for whoever has a session, and so is inside already.
+    pub(super) fn pkcs11_of(&self, _: &Session) -> &Pkcs11 {
+        &self.pkcs11
+    }
+
     /// What is called without the binding, where that can be.
     pub(super) fn functions(&self) -> Option<&Functions> {
         self.functions.as_ref()

@@ -13,6 +13,7 @@ use cryptoki::session::Session;
 use super::deals::Dealing;
 use super::error::Error;
 use super::fault::Fault;
+use super::kept::may_try;
 use super::key::Class;
 use super::login::{is_wrong_pin, tells_login};
 use super::module::Inside;
@@ -326,8 +327,7 @@ impl Token {
             self.health.replace();
             return Err(Error::Call { function: "C_GetTokenInfo", rv: RvError::TokenNotRecognized });
         }
-        let locked = Error::Call { function: "C_Login", rv: RvError::PinLocked };
-        Ok(if info.user_pin_locked || info.user_pin_final_try { Err(locked) } else { Ok(()) })
+        Ok(may_try(&info))
     }
 
     /// The token is away: from now on requests fail at once, and it is looked for. Returns what to answer.

@@ -3,12 +3,14 @@
 
 use std::sync::PoisonError;
 
+use cryptoki::context::Pkcs11;
+use cryptoki::session::Session;
 use cryptoki::slot::{Limit, Slot};
 
 use super::error::Error;
 use super::gate::Refusal;
-use super::module::Inside;
-use crate::sys::RawTokenInfo;
+use super::module::{Inside, Library};
+use crate::sys::{Functions, RawTokenInfo};
 
 /// A token as it describes itself (CK_TOKEN_INFO), at the time it was first seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -163,9 +165,18 @@ pub(super) fn scan(inside: &Inside<'_>) -> Result<Vec<(Slot, Option<TokenInfo>)>
 
 /// What the token in a slot says of itself.
 pub(super) fn describe(inside: &Inside<'_>, slot: Slot) -> Result<TokenInfo, Error> {
-    match inside.pkcs11().get_token_info(slot).map_err(Error::from) {
+    describe_by(inside.pkcs11(), inside.functions(), slot)
+}
+
+/// The same for whoever has a session: he is inside.
+pub(super) fn describe_from(session: &Session, library: &Library, slot: Slot) -> Result<TokenInfo, Error> {
+    describe_by(library.pkcs11_of(session), library.functions(), slot)
+}
+
+fn describe_by(pkcs11: &Pkcs11, functions: Option<&Functions>, slot: Slot) -> Result<TokenInfo, Error> {
+    match pkcs11.get_token_info(slot).map_err(Error::from) {
         Ok(info) => Ok(TokenInfo::new(slot, &info)),
-        Err(error @ Error::Binding { .. }) => match inside.functions().map(|direct| direct.token_info(slot.into())) {
+        Err(error @ Error::Binding { .. }) => match functions.map(|direct| direct.token_info(slot.into())) {
             Some(Ok(info)) => Ok(TokenInfo::raw(slot, &info)),
             Some(Err(Some(rv))) => Err(Error::returned("C_GetTokenInfo", rv)),
             Some(Err(None)) | None => Err(error),

@@ -21,6 +21,7 @@ use super::error::Error;
 use super::gate::Gate;
 use super::health::Health;
 use super::issued::Claim;
+use super::kept::Turns;
 use super::key::{Class, Hex, Key, PublicKey};
 use super::learnt::Learnt;
 use super::mechanisms::Mechanisms;
@@ -63,6 +64,7 @@ pub struct Token {
     pub(super) asked: AtomicBool,
     /// Whether a session has to be logged in whatever the others are.
     pub(super) logs_in_each: AtomicBool,
+    pub(super) turns: Turns,
     /// Whether a PIN was typed at the token itself. Held by whoever waits for that.
     pub(super) typed: Mutex<bool>,
     /// How long to wait for a session, or for a repair.
@@ -171,6 +173,7 @@ impl Token {
             tells_login: AtomicBool::new(false),
             asked: AtomicBool::new(false),
             logs_in_each: AtomicBool::new(false),
+            turns: Turns::default(),
             typed: Mutex::new(false),
             wait,
             waits: Waits::default(),

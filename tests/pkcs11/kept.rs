@@ -1,11 +1,12 @@
 //! Logins with the PIN that is kept, and first logins beside them: whoever waits for one keeps nobody else, none is tried twice, and
 //! nobody uses a handle that has become another key's at one.
 
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
 
 use cascade_hsm_bridge::pkcs11::{Class, Error, KeyPair, Refusal, Settings, Token};
+use cryptoki::error::RvError;
 
 use crate::bench::{Bench, PIN, admit, make, on_faulty, sha256};
 use crate::repair::{until, waiting};
@@ -176,5 +177,88 @@ fn a_login_that_hangs_while_it_is_checked_costs_others_a_moment() {
             bench.play(LYING);
             assert!(matches!(looks.join().unwrap(), Err(Error::NotFound { .. })));
         });
+    });
+}
+
+/// What eight threads are answered at once, each in a session of its own.
+fn eight<T: Send>(work: impl Fn() -> Result<T, Error> + Sync) -> Vec<Option<Error>> {
+    let together = Barrier::new(8);
+    thread::scope(|scope| {
+        let one = || {
+            together.wait();
+            work().err()
+        };
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(one)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+const REFUSES: &str = "[[fault]]\nfunction = \"C_Login\"\nrv = \"CKR_PIN_INCORRECT\"\ndelay-ms = 300\n";
+
+#[test]
+fn a_kept_pin_that_is_wrong_by_now_is_tried_once_by_many_who_use_a_key_that_wants_it_each_time() {
+    on_faulty(
+        "kept::a_kept_pin_that_is_wrong_by_now_is_tried_once_by_many_who_use_a_key_that_wants_it_each_time",
+        |bench| {
+            let always = "[[attribute]]\nattribute = \"CKA_ALWAYS_AUTHENTICATE\"\nvalue = true\n";
+            bench.play(always);
+            let tokens = bench.tokens();
+            let token = admit(&tokens, "one", PIN).unwrap();
+            let pair = make(&token, bench.kind()).unwrap();
+            bench.play(&format!("{always}{REFUSES}"));
+            let before = bench.count("C_Login");
+            let errors = eight(|| token.sign(&pair.private, &bench.mechanism(), &sha256(b"data")));
+            assert!(
+                errors.iter().all(|error| error.as_ref().and_then(Error::rv) == Some(RvError::PinIncorrect)),
+                "{errors:?}"
+            );
+            assert_eq!(bench.count("C_Login") - before, 1);
+        },
+    );
+}
+
+#[test]
+fn a_kept_pin_that_is_wrong_by_now_is_tried_once_by_many_whose_sessions_are_logged_in_each() {
+    on_faulty(
+        "kept::a_kept_pin_that_is_wrong_by_now_is_tried_once_by_many_whose_sessions_are_logged_in_each",
+        |bench| {
+            let each = "[token]\nlogin-per-session = true\nsession-state = \"rw-user\"\nlogin-again = \"CKR_OK\"\n";
+            bench.play(each);
+            let tokens = bench.tokens();
+            let token = admit(&tokens, "one", PIN).unwrap();
+            let pair = make(&token, bench.kind()).unwrap();
+            sign(bench, &token, &pair);
+            assert_eq!(token.learnt().logs_in_each, Some(true));
+            // That needs no login, so that it is that of their sessions which they are refused for.
+            bench.play(&format!("{each}{REFUSES}[[fault]]\nfunction = \"C_GenerateRandom\"\ndelay-ms = 1000\n"));
+            let before = bench.count("C_Login");
+            let errors = eight(|| token.random(8));
+            assert!(errors.iter().filter(|error| error.is_some()).count() >= 6, "{errors:?}");
+            assert_eq!(bench.count("C_Login") - before, 1);
+        },
+    );
+}
+
+#[test]
+fn the_kept_pin_is_not_tried_where_the_token_says_that_it_would_be_for_the_last_time() {
+    on_faulty("kept::the_kept_pin_is_not_tried_where_the_token_says_that_it_would_be_for_the_last_time", |bench| {
+        let last = "set-flags = [\"CKF_USER_PIN_FINAL_TRY\"]\n";
+        for each in ["", "login-per-session = true\nlogin-again = \"CKR_OK\"\n"] {
+            bench.play(&format!("{LYING}{each}"));
+            let tokens = bench.tokens();
+            let token = admit(&tokens, "one", PIN).unwrap();
+            let pair = make(&token, bench.kind()).unwrap();
+            sign(bench, &token, &pair);
+            // Sessions that wait to be lent need no login.
+            bench.play(&format!("{LYING}{each}{last}[[fault]]\nfunction = \"C_GenerateRandom\"\ndelay-ms = 300\n"));
+            let before = bench.count("C_Login");
+            sign(bench, &token, &pair);
+            let missed = token.label(Class::PrivateKey, b"nobody");
+            assert_eq!(missed.unwrap_err().rv(), Some(RvError::PinLocked));
+            let errors = eight(|| token.random(8));
+            assert_eq!(errors.iter().any(Option::is_some), !each.is_empty(), "{errors:?}");
+            assert_eq!(bench.count("C_Login"), before);
+            tokens.finalize();
+        }
     });
 }
