@@ -77,7 +77,7 @@ impl Token {
         };
         let filter = Filter { label: label.as_deref(), ..filter.clone() };
         self.run(|seat| {
-            let list = || self.searching(|| object::list(&seat.session, &filter));
+            let list = || self.searching(|| object::list(&seat.session, &filter, &self.at_once));
             let listed = list()?;
             // Without a login only public objects are seen.
             let is_public = listed.iter().all(|object| object.class == Class::PublicKey);

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,13 +19,41 @@ use super::watch;
 /// Handles asked for at once while listing, where a remote module pays a round trip for each batch.
 const BATCH: NonZeroUsize = NonZeroUsize::MIN.saturating_add(255);
 
+/// Modules may give fewer handles than they are asked for, which the binding takes for the end: only of one at a time it asks until there
+/// are no more.
+const ONE: NonZeroUsize = NonZeroUsize::MIN;
+
+/// The most handles that a token has given at once, all that there were: where it gives no more than that, none are missing.
+#[derive(Default)]
+pub(super) struct AtOnce(AtomicUsize);
+
+/// Every object that fits.
+fn every(session: &Session, template: &[Attribute], at_once: &AtOnce) -> Result<Vec<ObjectHandle>, Error> {
+    let search = |batch| -> Result<Vec<ObjectHandle>, Error> {
+        Ok(session.iter_objects_with_cache_size(template, batch)?.collect::<Result<_, _>>()?)
+    };
+    let found = search(BATCH)?;
+    let given = found.len().min(BATCH.get());
+    if given > at_once.0.load(Ordering::Relaxed) {
+        if given < BATCH.get() {
+            let singly = search(ONE)?;
+            if singly.len() > found.len() {
+                return Ok(singly);
+            }
+        }
+        at_once.0.fetch_max(given, Ordering::Relaxed);
+    }
+    Ok(found)
+}
+
 /// The one object of this class with this CKA_ID. The class is always part of a search: some tokens otherwise list mechanism
 /// objects too.
 pub(super) fn find(session: &Session, class: Class, id: &[u8]) -> Result<ObjectHandle, Error> {
     let template = [Attribute::Class(class.object_class()), Attribute::Id(id.to_vec())];
-    match session.find_objects(&template)?.as_slice() {
-        [] => Err(Error::NotFound { class }),
-        [handle] => Ok(*handle),
+    let mut found = session.iter_objects_with_cache_size(&template, ONE)?;
+    match (found.next().transpose()?, found.next().transpose()?) {
+        (None, _) => Err(Error::NotFound { class }),
+        (Some(handle), None) => Ok(handle),
         _ => Err(Error::Ambiguous { class }),
     }
 }
@@ -42,11 +71,16 @@ pub(super) fn is(session: &Session, object: ObjectHandle, class: Class, id: &[u8
 }
 
 /// Every object of the class by its CKA_ID, `None` for one that several share. Without an answer if that takes longer than `longest`.
-pub(super) fn all(session: &Session, class: Class, longest: Duration) -> Result<Option<Everything>, Error> {
+pub(super) fn all(
+    session: &Session,
+    class: Class,
+    longest: Duration,
+    at_once: &AtOnce,
+) -> Result<Option<Everything>, Error> {
     let begun = Instant::now();
     let template = [Attribute::Class(class.object_class())];
     let mut found = Everything::new();
-    for handle in session.iter_objects_with_cache_size(&template, BATCH)?.collect::<Result<Vec<ObjectHandle>, _>>()? {
+    for handle in every(session, &template, at_once)? {
         if begun.elapsed() > longest {
             return Ok(None);
         }
@@ -284,7 +318,7 @@ fn info(session: &Session, object: ObjectHandle) -> Result<Option<PublicKey>, Er
 
 /// The objects that `filter` lets through. One that cannot be read is left out with a warning. If none can, and it is not the
 /// objects that are odd but the token that fails, that is an error.
-pub(super) fn list(session: &Session, filter: &Filter<'_>) -> Result<Vec<Listed>, Error> {
+pub(super) fn list(session: &Session, filter: &Filter<'_>, at_once: &AtOnce) -> Result<Vec<Listed>, Error> {
     let mut listed = Vec::new();
     let mut failure = None;
     for class in Class::ALL {
@@ -295,9 +329,7 @@ pub(super) fn list(session: &Session, filter: &Filter<'_>) -> Result<Vec<Listed>
         template.extend(filter.id.map(|id| Attribute::Id(id.to_vec())));
         template.extend(filter.label.map(|label| Attribute::Label(label.as_bytes().to_vec())));
         template.extend(filter.key_type.map(Attribute::KeyType));
-        let handles =
-            session.iter_objects_with_cache_size(&template, BATCH)?.collect::<Result<Vec<ObjectHandle>, _>>()?;
-        for handle in handles {
+        for handle in every(session, &template, at_once)? {
             let described = describe(session, handle, class);
             // Thousands of objects take long, and where calls come one at a time nobody else is answered meanwhile.
             watch::answered();

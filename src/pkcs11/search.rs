@@ -91,7 +91,7 @@ impl Token {
             return found;
         }
         let of_class = Filter { class: Some(class), ..Filter::default() };
-        let listed = object::list(session, &of_class)?;
+        let listed = object::list(session, &of_class, &self.at_once)?;
         self.nameless.note(&of_class, &listed);
         if listed.iter().any(|object| object.id == id) { object::find(session, class, id) } else { found }
     }
@@ -116,7 +116,7 @@ impl Token {
     }
 
     fn look_at_all(&self, seat: &Seat, class: Class, generation: u64, longest: Duration) -> Result<(), Error> {
-        match self.searching(|| object::all(&seat.session, class, longest)) {
+        match self.searching(|| object::all(&seat.session, class, longest, &self.at_once)) {
             Ok(Some(all)) => {
                 log::debug!("token {}: looked at all {} objects of the class {class}", self.info().name(), all.len());
                 let single = all.iter().filter_map(|(id, object)| object.map(|object| (id.as_slice(), object)));

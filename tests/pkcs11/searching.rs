@@ -3,7 +3,7 @@
 use std::sync::Barrier;
 use std::thread;
 
-use cascade_hsm_bridge::pkcs11::{Class, Error, KeyPair, Token};
+use cascade_hsm_bridge::pkcs11::{Class, Error, Filter, KeyPair, Token};
 
 use crate::bench::{Bench, PIN, admit, make, on_faulty, sha256};
 
@@ -48,7 +48,7 @@ fn many_keys_are_not_searched_one_by_one() {
         pairs[..15].iter().for_each(|pair| drop(sign(pair)));
         assert_eq!(searches(), 15);
         pairs.iter().for_each(|pair| drop(sign(pair)));
-        assert_eq!(searches(), 17, "the sixteenth, then everything at once");
+        assert_eq!(searches(), 18, "the sixteenth, then everything at once, and whether that was all");
         // A key that is made after that by another program is searched, and one that is destroyed is not found.
         let id = |pair: &KeyPair| pair.private.id.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         bench.pkcs11_tool(&["--delete-object", "--type", "privkey", "--id", &id(&pairs[39])]);
@@ -104,5 +104,26 @@ fn a_handle_that_means_another_key_in_another_session_is_not_used_there() {
         bench.play(&format!("[objects]\nhandles-by-session = true\n{}", slow("C_Sign", 50)));
         pairs.iter().for_each(|pair| sign_at_once(bench, &token, pair, 4));
         assert!(bench.count("C_FindObjectsInit") > searches, "what another session saw was taken over unseen");
+    });
+}
+
+#[test]
+fn a_module_that_gives_fewer_handles_than_it_is_asked_for_hides_no_object() {
+    on_faulty("searching::a_module_that_gives_fewer_handles_than_it_is_asked_for_hides_no_object", |bench| {
+        for _ in 0..2 {
+            bench.pkcs11_tool(&["--keypairgen", "--key-type", bench.store().any_kind(), "--id", "0102"]);
+        }
+        for most in [1, 2] {
+            bench.play(&format!("[objects]\nfind-batch = {most}\n"));
+            let tokens = bench.tokens();
+            let token = admit(&tokens, "one", PIN).unwrap();
+            let ambiguous = Some(Error::Ambiguous { class: Class::PrivateKey });
+            assert_eq!(token.key(Class::PrivateKey, &[1, 2]).err(), ambiguous);
+            sign(bench, &token, &make(&token, bench.kind()).unwrap());
+            for _ in 0..2 {
+                assert_eq!(token.list(&Filter::default()).unwrap().len(), 4 + 2 * most);
+            }
+            tokens.finalize();
+        }
     });
 }
