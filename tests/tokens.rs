@@ -16,7 +16,7 @@ use support::message::Item;
 use support::openssl::Scheme;
 use support::scratch::Scratch;
 use support::tags::{operation, reason};
-use support::{Bridge, Client, Faulty, KeySpec, Token, until};
+use support::{Bridge, Client, Faulty, Hsm, KeySpec, Profile, Token, until};
 
 const PASSWORD: &str = "password-6018-of-the-signer";
 const SHA_256: Scheme = Scheme::Digest("-sha256");
@@ -244,6 +244,26 @@ fn a_token_that_hashes_by_itself_only_signs_and_one_that_does_not_too() {
         let signature = client.sign(&rsa.private, rsa_sha_256(), b"data");
         assert!(public_key(&block).verifies(SHA_256, b"data", &signature));
     }
+}
+
+#[test]
+fn a_pair_that_a_yubihsm_may_keep_under_no_name_is_told_of() {
+    let profile = Profile::named("yubihsm2-plain");
+    if Hsm::chosen().is_not(Hsm::SoftHsm2, "the profiles are played over it") {
+        return;
+    }
+    let token = Token::create();
+    let faulty = profile.set_stage(&token);
+    // Without what its profile has there.
+    let bridge = Bridge::start_with(&token, Options { tables: String::new(), ..profile.options(&faulty, &token) });
+    let (name, pin) = profile.login(&token);
+    let mut client = Client::connect_as(&bridge, Some((&name, &pin)));
+    client.call(KeySpec::ecdsa(256).item()).is_refused(reason::PERMISSION_DENIED);
+    let log = bridge.log();
+    let line = log.lines().find(|line| line.contains("a key pair that nobody can name may be left")).unwrap();
+    assert!(line.contains("ERROR") && line.contains("C_GenerateKeyPair: CKR_FUNCTION_REJECTED"), "{line}");
+    assert!(log.contains("id-length = 2 and label-max = 40 in [[token]]"), "{log}");
+    assert_eq!(faulty.count("C_GenerateKeyPair"), 1);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 
+use cryptoki::error::RvError;
 use cryptoki::object::ObjectHandle;
 use cryptoki::session::Session;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -28,6 +29,10 @@ const TRIES: usize = 16;
 
 /// Lengths of ids for tokens that refuse the usual one: 16 bytes are still random enough, YubiHSM 2 has 2 of its own.
 const SHORTER: [usize; 2] = [16, 2];
+
+/// What a refusal may leave behind. YubiHSM 2's module makes a pair before it finds that it may not keep its CKA_ID and labels: then
+/// the pair has others, and cannot be told from those of strangers.
+const NAMELESS: &str = "a key pair that nobody can name may be left\nhint: where a YubiHSM 2 refuses it, id-length = 2 and label-max = 40 in [[token]] ask for no more than the device itself keeps";
 
 /// What was there of a pair that failed.
 enum Cleared {
@@ -65,6 +70,9 @@ impl Token {
             };
             let fault = why.fault();
             if fault == Fault::Request {
+                if why.rv() == Some(RvError::FunctionRejected) {
+                    log::error!("token {}: {why}: {NAMELESS}", self.info().name());
+                }
                 return Err(why);
             }
             let id = tried.into_inner();
