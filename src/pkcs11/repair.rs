@@ -230,8 +230,10 @@ impl Token {
         let is_told = logged_in && self.learnt().tells_login != Some(false);
         let logs_in = self.login_kind() != LoginKind::None;
         let logged_out = logs_in && !logged_in && self.learnt().tells_login != Some(false);
+        // Nobody says whether the login stands, and to try would be to risk the PIN. To close the session for that would end the login.
+        let is_spared = was_kept && logged_in && fault != Fault::Login && may_log_in.is_err();
         let ready = || {
-            if logs_in && (!is_told || fault == Fault::Login) {
+            if logs_in && !is_spared && (!is_told || fault == Fault::Login) {
                 may_log_in?;
                 *dealing = Some(self.health.deals().begin());
                 self.log_in_again(&seat.session)?;

@@ -262,3 +262,20 @@ fn the_kept_pin_is_not_tried_where_the_token_says_that_it_would_be_for_the_last_
         }
     });
 }
+
+#[test]
+fn a_login_that_stands_is_not_given_up_where_it_could_not_be_made_anew() {
+    on_faulty("kept::a_login_that_stands_is_not_given_up_where_it_could_not_be_made_anew", |bench| {
+        let lying = "[token]\nsession-state = \"rw-user\"\n";
+        bench.play(lying);
+        let tokens = bench.tokens();
+        let token = admit(&tokens, "one", PIN).unwrap();
+        let pair = make(&token, bench.kind()).unwrap();
+        // Somebody else has tried wrong PINs, and a session is lost.
+        let lost = "[[fault]]\nfunction = \"C_SignInit\"\nrv = \"CKR_SESSION_HANDLE_INVALID\"\nnext = 1\n";
+        bench.play(&format!("{lying}set-flags = [\"CKF_USER_PIN_FINAL_TRY\"]\n{lost}"));
+        let before = bench.count("C_Login");
+        (0..3).for_each(|_| drop(sign(bench, &token, &pair)));
+        assert_eq!(bench.count("C_Login"), before);
+    });
+}
