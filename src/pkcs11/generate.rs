@@ -159,18 +159,25 @@ impl Token {
         let Some(id) = id else { return Ok(Cleared::Unsure) };
         let mut cleared = Cleared::Nothing;
         for class in [Class::PrivateKey, Class::PublicKey] {
-            let removed = self.run(|seat| match self.find_surely(seat, class, id) {
-                Ok(_) | Err(Error::Ambiguous { .. }) if id.len() < SURELY_NEW => {
-                    cleared = Cleared::Unsure;
-                    Ok(())
+            let removed = self.run(|seat| {
+                let dealt = self.health.deals().so_far();
+                match self.find_surely(seat, class, id) {
+                    Ok(_) | Err(Error::Ambiguous { .. }) if id.len() < SURELY_NEW => {
+                        cleared = Cleared::Unsure;
+                        Ok(())
+                    }
+                    Ok(handle) => {
+                        let _alone = self.alone();
+                        // With a stale handle another object might be destroyed.
+                        if self.may_be_stale(seat, dealt) {
+                            return Err(Error::Disturbed);
+                        }
+                        cleared = Cleared::Pair;
+                        Ok(seat.session.destroy_object(handle)?)
+                    }
+                    Err(Error::NotFound { .. }) => Ok(()),
+                    Err(error) => Err(error),
                 }
-                Ok(handle) => {
-                    cleared = Cleared::Pair;
-                    let _alone = self.alone();
-                    Ok(seat.session.destroy_object(handle)?)
-                }
-                Err(Error::NotFound { .. }) => Ok(()),
-                Err(error) => Err(error),
             });
             match removed {
                 // Gone with the other half: had the handle gone with the login, that would be the error.

@@ -362,3 +362,38 @@ fn of_a_pair_that_cannot_be_looked_for_it_is_said_that_it_may_be_there() {
         }
     });
 }
+
+#[test]
+fn a_pair_that_is_removed_again_costs_no_other_its_key() {
+    on_faulty_with_all("making::a_pair_that_is_removed_again_costs_no_other_its_key", |bench| {
+        const NUMBERED: &str = "[objects]\nnumber-handles = true\n";
+        let tokens = tokens(bench, NUMBERED, Policy::default());
+        let token = admit(&tokens, "one", PIN).unwrap();
+        let other = make(&token, P256).unwrap();
+        let hash = sha256(b"data");
+        bench.happen_with("logout", NUMBERED);
+        // Logs in again, and sees no object.
+        assert!(token.key(Class::PrivateKey, b"nobody").is_err());
+        // Its halves are the first to be seen after that login. When they have been found, to be removed, handles are dealt anew.
+        let lost =
+            "[[fault]]\nfunctions = \"C_GenerateKeyPair\"\nafter = true\nnext = 1\nrv = \"CKR_DEVICE_REMOVED\"\n";
+        let found = "[[fault]]\nfunctions = \"C_FindObjectsFinal\"\nevents = \"logout\"\nhang = true\nnext = 1\n";
+        bench.play(&format!("{NUMBERED}{lost}{found}"));
+        std::thread::scope(|scope| {
+            let makes = scope.spawn(|| make(&token, P256));
+            let since = std::time::Instant::now();
+            while bench.count("calls-hanging") == 0 {
+                assert!(since.elapsed().as_secs() < 60, "nothing waits");
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            let signature = token.sign(&other.private, &Mechanism::Ecdsa, &hash).unwrap();
+            assert!(token.verify(&other.public, &Mechanism::Ecdsa, &hash, &signature).unwrap());
+            bench.play(NUMBERED);
+            assert!(matches!(makes.join().unwrap(), Err(Error::Unsettled { .. })));
+        });
+        for class in [Class::PrivateKey, Class::PublicKey] {
+            assert!(token.label(class, &other.private.id).is_ok(), "{class}");
+        }
+        assert_eq!(token.list(&Filter::default()).unwrap().len(), 2);
+    });
+}
