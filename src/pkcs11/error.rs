@@ -133,7 +133,7 @@ impl fmt::Display for Error {
                 write!(f, "{function}: {name} ({number:#x})")
             }
             Self::Closed => f.write_str("the PKCS#11 module is shut down"),
-            Self::Disturbed => f.write_str("sessions or the login were lost meanwhile, again and again"),
+            Self::Disturbed => f.write_str("sessions or the login were lost meanwhile, and made anew"),
             Self::Fixed { attribute } => write!(f, "the token does not let {attribute} be changed"),
             Self::IdTaken => f.write_str("every CKA_ID tried for the new key is in use"),
             Self::Late => f.write_str("not begun: others had the token for too long"),

@@ -46,6 +46,8 @@ enum Cleared {
 pub(super) struct Made {
     pub(super) public: ObjectHandle,
     pub(super) private: ObjectHandle,
+    /// How many [deals](super::deals::Deals::so_far) there had been before: after another they may be others' handles.
+    pub(super) dealt: u64,
 }
 
 impl Token {
@@ -69,7 +71,7 @@ impl Token {
                 result => return result,
             };
             let fault = why.fault();
-            if fault == Fault::Request {
+            if fault == Fault::Request && why != Error::Disturbed {
                 if why.rv() == Some(RvError::FunctionRejected) {
                     log::error!("token {}: {why}: {NAMELESS}", self.info().name());
                 }
@@ -221,6 +223,7 @@ impl Token {
             made
         };
         let known = before.unwrap_or_default();
+        let dealt = self.health.deals().so_far();
         let ((public, private), mut shape) =
             descend(known, &rungs, &forms, generate, || self.left_nothing(session, id))?;
         let is_labelled = usual.iter().any(Option::is_some);
@@ -239,7 +242,7 @@ impl Token {
                 learnt.labels = labels.or(learnt.labels);
             });
         }
-        Ok(Made { public, private })
+        Ok(Made { public, private, dealt })
     }
 
     /// Whether a refusal that may have been trouble left the token as it was. If not, a second try would make the id

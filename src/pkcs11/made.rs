@@ -24,6 +24,10 @@ impl Token {
         id: Option<&[u8]>,
     ) -> Result<KeyPair, Error> {
         let settled = self.read_back(seat, spec, made, id);
+        if !settled.as_ref().is_err_and(Error::is_loss) {
+            // Another's key would be taken for the new one, or removed for it.
+            self.is_undisturbed(seat, made)?;
+        }
         settled.inspect_err(|error| {
             if !error.is_loss() {
                 for (class, handle) in [(Class::PrivateKey, made.private), (Class::PublicKey, made.public)] {
@@ -31,6 +35,12 @@ impl Token {
                 }
             }
         })
+    }
+
+    /// # Errors
+    /// [`Error::Disturbed`] if what was made may have other handles by now.
+    fn is_undisturbed(&self, seat: &Seat, made: &Made) -> Result<(), Error> {
+        if self.may_be_stale(seat, made.dealt) { Err(Error::Disturbed) } else { Ok(()) }
     }
 
     /// The facts of what was made, judged.
@@ -42,7 +52,7 @@ impl Token {
         id: Option<&[u8]>,
     ) -> Result<KeyPair, Error> {
         let generations = (self.keys.generation(), self.sightings.generation());
-        let given = self.name_it(&seat.session, made, id)?;
+        let given = self.name_it(seat, made, id)?;
         let wanted = id.or(given.as_deref());
         let private = self.half(seat, spec, Class::PrivateKey, made.private, wanted)?;
         let (public, is_stored) = match self.half(seat, spec, Class::PublicKey, made.public, wanted) {
@@ -80,13 +90,14 @@ impl Token {
     }
 
     /// Gives a pair that was made without a CKA_ID one, where the token gave it none.
-    fn name_it(&self, session: &Session, made: &Made, id: Option<&[u8]>) -> Result<Option<Vec<u8>>, Error> {
-        if id.is_some() || !object::id(session, made.private)?.is_empty() {
+    fn name_it(&self, seat: &Seat, made: &Made, id: Option<&[u8]>) -> Result<Option<Vec<u8>>, Error> {
+        if id.is_some() || !object::id(&seat.session, made.private)?.is_empty() {
             return Ok(None);
         }
         let id = random_id(self.id_length)?;
         for half in [made.private, made.public] {
-            session.update_attributes(half, &[Attribute::Id(id.clone())])?;
+            self.is_undisturbed(seat, made)?;
+            seat.session.update_attributes(half, &[Attribute::Id(id.clone())])?;
         }
         Ok(Some(id))
     }
@@ -137,6 +148,7 @@ impl Token {
             log::warn!("token {name}: a private key does not tell its public key, which is stored therefore");
             return Ok(false);
         }
+        self.is_undisturbed(seat, made)?;
         seat.session.destroy_object(made.public)?;
         // Some tokens keep both halves as one object.
         match object::find(&seat.session, Class::PrivateKey, &pair.private.id) {

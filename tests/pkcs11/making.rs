@@ -1,8 +1,11 @@
 //! Keys on tokens that are particular about what is said of them: templates, curves, ids, labels.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use cascade_hsm_bridge::pkcs11::{
-    Class, Curve, EcParams, Error, Filter, IdLength, KeyKind, KeyPairSpec, Labels, Match, Policy, PublicKey, Rung,
-    Rungs, Settings, Token, Tokens, Usage,
+    Class, Curve, EcParams, Error, Filter, IdLength, KeyKind, KeyPair, KeyPairSpec, Labels, Match, Policy, PublicKey,
+    Rung, Rungs, Settings, Token, Tokens, Usage,
 };
 use cryptoki::error::RvError;
 use cryptoki::mechanism::Mechanism;
@@ -370,7 +373,6 @@ fn a_pair_that_is_removed_again_costs_no_other_its_key() {
         let tokens = tokens(bench, NUMBERED, Policy::default());
         let token = admit(&tokens, "one", PIN).unwrap();
         let other = make(&token, P256).unwrap();
-        let hash = sha256(b"data");
         bench.happen_with("logout", NUMBERED);
         // Logs in again, and sees no object.
         assert!(token.key(Class::PrivateKey, b"nobody").is_err());
@@ -379,21 +381,54 @@ fn a_pair_that_is_removed_again_costs_no_other_its_key() {
             "[[fault]]\nfunctions = \"C_GenerateKeyPair\"\nafter = true\nnext = 1\nrv = \"CKR_DEVICE_REMOVED\"\n";
         let found = "[[fault]]\nfunctions = \"C_FindObjectsFinal\"\nevents = \"logout\"\nhang = true\nnext = 1\n";
         bench.play(&format!("{NUMBERED}{lost}{found}"));
-        std::thread::scope(|scope| {
-            let makes = scope.spawn(|| make(&token, P256));
-            let since = std::time::Instant::now();
-            while bench.count("calls-hanging") == 0 {
-                assert!(since.elapsed().as_secs() < 60, "nothing waits");
-                std::thread::sleep(std::time::Duration::from_millis(5));
-            }
-            let signature = token.sign(&other.private, &Mechanism::Ecdsa, &hash).unwrap();
-            assert!(token.verify(&other.public, &Mechanism::Ecdsa, &hash, &signature).unwrap());
-            bench.play(NUMBERED);
-            assert!(matches!(makes.join().unwrap(), Err(Error::Unsettled { .. })));
-        });
+        let made = disturbed(bench, &token, &other, NUMBERED);
+        assert!(matches!(made, Err(Error::Unsettled { .. })));
         for class in [Class::PrivateKey, Class::PublicKey] {
             assert!(token.label(class, &other.private.id).is_ok(), "{class}");
         }
         assert_eq!(token.list(&Filter::default()).unwrap().len(), 2);
     });
+}
+
+#[test]
+fn a_pair_is_not_taken_for_another_whose_handles_it_had() {
+    on_faulty_with_all("making::a_pair_is_not_taken_for_another_whose_handles_it_had", |bench| {
+        const NUMBERED: &str = "[objects]\nnumber-handles = true\n";
+        for store_public_key in [None, Some(false)] {
+            bench.play(NUMBERED);
+            let policies = vec![(Match::default(), Policy { store_public_key, ..Policy::default() })];
+            // A search does not wait long for the key to be made.
+            let call_timeout = Duration::from_secs(1);
+            let tokens = bench.tokens_as(&Settings { policies, call_timeout, ..Settings::new(bench.module.clone()) });
+            let token = admit(&tokens, "one", PIN).unwrap();
+            let other = make(&token, P256).unwrap();
+            let before = token.list(&Filter::default()).unwrap();
+            bench.happen_with("logout", NUMBERED);
+            assert!(token.key(Class::PrivateKey, b"nobody").is_err());
+            // It has been made, and is about to be read back, when handles are dealt anew.
+            let reads = "[[fault]]\nfunctions = \"C_GetAttributeValue\"\nevents = \"logout\"\nhang = true\nnext = 1\n";
+            bench.play(&format!("{NUMBERED}{reads}"));
+            let made = disturbed(bench, &token, &other, NUMBERED);
+            assert!(matches!(made, Err(Error::Unsettled { .. })), "{:?}", made.map(|pair| pair.private.id.clone()));
+            assert_eq!(token.list(&Filter::default()).unwrap(), before);
+            tokens.finalize();
+        }
+    });
+}
+
+/// Makes a pair, and signs with another once a call hangs.
+fn disturbed(bench: &Bench, token: &Token, other: &KeyPair, control: &str) -> Result<KeyPair, Error> {
+    thread::scope(|scope| {
+        let makes = scope.spawn(|| make(token, P256));
+        let since = Instant::now();
+        while bench.count("calls-hanging") == 0 {
+            assert!(since.elapsed() < Duration::from_secs(60), "nothing waits");
+            thread::sleep(Duration::from_millis(5));
+        }
+        let hash = sha256(b"data");
+        let signature = token.sign(&other.private, &Mechanism::Ecdsa, &hash).unwrap();
+        assert!(token.verify(&other.public, &Mechanism::Ecdsa, &hash, &signature).unwrap());
+        bench.play(control);
+        makes.join().unwrap()
+    })
 }
