@@ -13,6 +13,7 @@ use support::bridge::Options;
 use support::hsm::{Hsm, skipped, skipped_in_part};
 use support::openssl::PublicKey;
 use support::scratch::Scratch;
+use support::secrets::Secrets;
 use support::{Bridge, Client, Faulty, KeySpec, Profile, Token, others};
 
 #[test]
@@ -96,7 +97,11 @@ impl Place {
         let mut command = self.command(support::program());
         command.args(["keys", "-c"]).arg(self.path("config.toml")).arg("--pin-file").arg(self.path("pin")).args(args);
         let Output { status, stdout, stderr } = command.output().unwrap();
-        (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+        let (said, complaint) = (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap());
+        let secrets = Secrets::default();
+        secrets.add_file(&self.path("pin"));
+        secrets.are_not_in(&format!("{said}{complaint}"), "");
+        (status.code(), said, complaint)
     }
 
     /// The same without a PIN.

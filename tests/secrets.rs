@@ -11,7 +11,7 @@ use support::bridge::Options;
 use support::key::{ecdsa_sha_256, public_key, rsa_sha_256, sign_item, unique_identifier};
 use support::message::{Item, Request, authentication, name_attribute};
 use support::scratch::Scratch;
-use support::secrets::does_not_hold;
+use support::secrets::{does_not_hold, no_key_of};
 use support::tags::{self, format, operation, query, reason};
 use support::ttlv::{Node, bytes, enumeration, integer, malformed, structure, text};
 use support::{Bridge, Client, KeySpec, Token};
@@ -239,4 +239,38 @@ fn secrets_stay_out_of_logs_and_error_texts() {
     for text in &texts {
         assert!(!text.contains('/') && !text.contains(&token.label), "{text}");
     }
+}
+
+#[test]
+fn finds_a_secret_however_it_is_spelt() {
+    let secret = b"secret-4711-of-the-user";
+    let is_found = |text: &str| std::panic::catch_unwind(|| does_not_hold(text, secret, "it")).is_err();
+    assert!(!is_found("nothing of the kind, not even secret-4712-of-the-user"));
+    for text in [
+        "in secret-4711-of-the-user in",
+        "in 7365637265742D343731312D6F662D7468652D75736572 in",
+        "73:65:63:72:65:74:2d:34:37:31:31:2d:6f:66:2d:74:68:65:2d:75:73:65:72",
+        "[115, 101, 99, 114, 101, 116, 45, 52, 55, 49, 49, 45, 111, 102, 45, 116, 104, 101, 45, 117, 115, 101, 114]",
+        // openssl base64, of the secret alone and behind one and two other bytes.
+        "c2VjcmV0LTQ3MTEtb2YtdGhlLXVzZXI=",
+        "OnNlY3JldC00NzExLW9mLXRoZS11c2Vy",
+        "OjpzZWNyZXQtNDcxMS1vZi10aGUtdXNlcg==",
+    ] {
+        assert!(is_found(text), "{text}");
+    }
+}
+
+#[test]
+fn finds_a_private_key_however_it_is_spelt() {
+    let directory = Scratch::new("key");
+    let key = rcgen::KeyPair::generate().unwrap();
+    let pem = key.serialize_pem();
+    let path = directory.file("server.key", &pem);
+    let is_found = |text: &str| std::panic::catch_unwind(|| no_key_of(&path, text)).is_err();
+    assert!(!is_found(&rcgen::KeyPair::generate().unwrap().serialize_pem()));
+    assert!(!is_found(&format!("{:?}", key.public_key_raw())));
+    assert!(is_found(&pem) && is_found(pem.lines().nth(1).unwrap()));
+    let der = key.serialized_der();
+    let hex = der.iter().map(|byte| format!("{byte:02X}")).collect::<String>();
+    assert!(is_found(&hex) && is_found(&format!("{der:?}")) && is_found(&format!("{:?}", &der[36..68])));
 }

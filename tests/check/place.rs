@@ -9,6 +9,7 @@ use std::process::{Child, Command, Output, Stdio};
 use super::support::hsm::{Hsm, skipped_in_part};
 use super::support::profile::Profile;
 use super::support::scratch::Scratch;
+use super::support::secrets::{Secrets, no_key_of};
 use super::support::{self, Faulty, KeySpec, Token};
 
 /// A token, and a directory of the test's own with a configuration file and one with the PIN.
@@ -126,7 +127,11 @@ impl Place {
             |line: &str| ["ok  ", "warn  ", "FAIL  ", "cascade-hsm-bridge: "].iter().any(|ours| line.starts_with(ours));
         assert!(!stderr.lines().any(is_ours), "{stderr}");
         let text = String::from_utf8(stdout).unwrap();
-        assert!(!text.contains(&self.token.pin), "{text}");
+        let secrets = Secrets::default();
+        secrets.add(&self.token.pin);
+        secrets.add_file(&self.path("pin"));
+        secrets.are_not_in(&format!("{text}{stderr}"), "");
+        no_key_of(&self.path("state/server.key"), &text);
         Said::new(status.code(), text)
     }
 

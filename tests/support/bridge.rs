@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use std::{fs, io, thread};
 
 use super::scratch::Scratch;
-use super::secrets::Secrets;
+use super::secrets::{self, Secrets};
 use super::token::Token;
 
 /// Long enough for a loaded machine; reached only when something is wrong.
@@ -44,8 +44,10 @@ pub struct Bridge {
     pub address: SocketAddr,
     /// What must not be in its log.
     pub secrets: Arc<Secrets>,
-    /// The configuration and the names that are no secrets.
-    known: String,
+    /// The token's name, which is no secret.
+    label: String,
+    /// The private key of a configured certificate.
+    key: Option<PathBuf>,
     child: Child,
     directory: Scratch,
 }
@@ -109,8 +111,10 @@ impl Bridge {
             tables = options.tables,
             level = options.log_level.unwrap_or("trace"),
         );
-        let secrets = secrets(token, &config, &options.environment);
-        let known = format!("{config}{}", token.label);
+        let secrets = all_secrets(token, &config, &options.environment);
+        let label = token.label.clone();
+        let key = config.lines().find_map(|line| line.trim().strip_prefix("key-path = "));
+        let key = key.map(|path| path.trim_matches('"').into());
         let config = directory.file("config.toml", config);
         // A PIN may stand in it.
         fs::set_permissions(&config, fs::Permissions::from_mode(0o600)).expect("the configuration's permissions");
@@ -132,7 +136,7 @@ impl Bridge {
             .spawn()
             .expect("the bridge starts");
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut bridge = Bridge { address: nowhere, secrets, known, child, directory };
+        let mut bridge = Bridge { address: nowhere, secrets, label, key, child, directory };
         bridge.address = bridge.wait_until_it_listens();
         bridge
     }
@@ -218,12 +222,19 @@ impl Bridge {
         loop {
             if let Some(status) = self.child.try_wait().expect("the bridge can be waited for") {
                 let log = self.log();
-                self.secrets.are_not_in(&log, &self.known);
+                self.search(&log);
                 return (status, log);
             }
             assert!(since.elapsed() < PATIENCE, "the bridge does not end");
             thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Holds that its log has no secret in it.
+    fn search(&self, log: &str) {
+        self.secrets.are_not_in(log, &self.label);
+        secrets::no_key_of(&self.state_dir().join("server.key"), log);
+        self.key.iter().for_each(|key| secrets::no_key_of(key, log));
     }
 
     pub fn signal(&self, name: &str) {
@@ -257,13 +268,13 @@ impl Drop for Bridge {
             let shown = log.as_bytes().get(log.len().saturating_sub(SHOWN)..).unwrap_or_default();
             eprintln!("--- log of the bridge\n{}---", String::from_utf8_lossy(shown));
         } else {
-            self.secrets.are_not_in(&log, &self.known);
+            self.search(&log);
         }
     }
 }
 
 /// What is secret from the start: the token's PIN, and what the files of the configuration and the service manager hold.
-fn secrets(token: &Token, config: &str, environment: &[(&str, PathBuf)]) -> Arc<Secrets> {
+fn all_secrets(token: &Token, config: &str, environment: &[(&str, PathBuf)]) -> Arc<Secrets> {
     let secrets = Secrets::default();
     secrets.add(&token.pin);
     for line in config.lines() {
@@ -271,6 +282,8 @@ fn secrets(token: &Token, config: &str, environment: &[(&str, PathBuf)]) -> Arc<
         if let Some(file) = file {
             secrets.add_file(Path::new(file.trim_matches('"')));
         }
+        let inline = ["pin = ", "password = "].iter().find_map(|key| line.trim().strip_prefix(key));
+        secrets.add(inline.unwrap_or_default().trim_matches('"'));
     }
     let directories = environment.iter().filter(|(name, _)| *name == "CREDENTIALS_DIRECTORY");
     for file in directories.flat_map(|(_, directory)| fs::read_dir(directory).expect("the credentials")) {

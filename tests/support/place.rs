@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
 use super::scratch::Scratch;
+use super::secrets::no_key_of;
 use super::token::Token;
 
 /// A token, and a directory of the test's own with a configuration file.
@@ -55,7 +56,11 @@ impl Place {
     /// Runs it to its end with the configuration of this place.
     pub fn run(&self, args: &[&str]) -> Output {
         let config = self.path("config.toml");
-        self.command(args).arg("--config").arg(config).output().unwrap()
+        let output = self.command(args).arg("--config").arg(config).output().unwrap();
+        for text in [&output.stdout, &output.stderr] {
+            no_key_of(&self.path("state/server.key"), &String::from_utf8_lossy(text));
+        }
+        output
     }
 
     /// Starts `command`, and waits until it says where it listens.
@@ -63,7 +68,8 @@ impl Place {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap());
         let address = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut running = Running { address, child, log: String::new(), lines };
+        let key = self.path("state/server.key");
+        let mut running = Running { address, key, child, log: String::new(), lines };
         while running.lines.read_line(&mut running.log).unwrap() > 0 {
             let line = running.log.lines().last().unwrap();
             if let Some((_, address)) = line.split_once("listening on ") {
@@ -86,6 +92,8 @@ pub struct Running {
     pub child: Child,
     pub log: String,
     pub lines: BufReader<std::process::ChildStderr>,
+    /// The private key of its certificate.
+    key: PathBuf,
 }
 
 impl Running {
@@ -98,6 +106,7 @@ impl Running {
         self.signal("TERM");
         let code = self.child.wait().unwrap().code();
         while self.lines.read_line(&mut self.log).unwrap() > 0 {}
+        no_key_of(&self.key, &self.log);
         (code, std::mem::take(&mut self.log))
     }
 }
