@@ -14,7 +14,7 @@ use support::scratch::Scratch;
 use support::secrets::{does_not_hold, no_key_of};
 use support::tags::{self, format, operation, query, reason};
 use support::ttlv::{Node, bytes, enumeration, integer, malformed, structure, text};
-use support::{Bridge, Client, KeySpec, Token};
+use support::{Bridge, Client, Faulty, KeySpec, Token, until};
 
 const WRONG_PASSWORD: &str = "wrong-6604-password";
 const OWN_PASSWORD: &str = "own-1193-password";
@@ -81,19 +81,13 @@ fn what_holds_secrets_cannot_be_printed() {
     <ttlv::Reader<'_> as Unprintable<_>>::is_so();
 }
 
-#[test]
-fn other_programs_see_no_secret_of_the_process() {
-    let (token, directory) = (Token::create(), Scratch::new("secrets"));
-    let tables = kept_secrets(&token, &directory);
-    let bridge = Bridge::start_with(&token, Options { tables, ..Options::default() });
-    Client::connect(&bridge, &token).random(8);
-    // One PIN more, which is proved by a process of its own.
-    let mut other = Client::connect_as(&bridge, Some((&token.label, WRONG_PASSWORD)));
-    other.call(Item::new(operation::LOCATE, vec![])).is_refused(reason::AUTHENTICATION_NOT_SUCCESSFUL);
-    let read = |name: &str| std::fs::read(format!("/proc/{}/{name}", bridge.pid())).unwrap();
+/// Holds that what other programs can see of a process has none of the secrets, and that it leaves no core file.
+fn shows_nothing(process: u32, secrets: &[&str]) {
+    let read = |name: &str| std::fs::read(format!("/proc/{process}/{name}")).unwrap();
     for name in ["cmdline", "environ", "comm"] {
         let text = String::from_utf8_lossy(&read(name)).into_owned();
-        for secret in [token.pin.as_str(), OWN_PASSWORD, WRONG_PASSWORD] {
+        assert!(!text.is_empty(), "{name} of a process that has ended");
+        for secret in secrets {
             does_not_hold(&text, secret.as_bytes(), name);
         }
     }
@@ -102,11 +96,34 @@ fn other_programs_see_no_secret_of_the_process() {
     // With 1 there is no file, and no program that collects dumps is fed either. core(5)
     let allowed: Vec<_> = core.split_whitespace().skip(4).take(2).collect();
     assert!(allowed.iter().all(|limit| ["0", "1"].contains(limit)), "{core}");
+}
+
+#[test]
+fn other_programs_see_no_secret_of_the_process_nor_of_the_one_that_proves_a_pin() {
+    let (token, directory, faulty) = (Token::create(), Scratch::new("secrets"), Faulty::new());
+    let tables = kept_secrets(&token, &directory);
+    let bridge = Bridge::start_with(&token, Options { tables, ..faulty.options() });
+    Client::connect(&bridge, &token).random(8);
+    let secrets = [token.pin.as_str(), OWN_PASSWORD, WRONG_PASSWORD];
+    // One PIN more, which is proved by a process of its own: it is looked at while it does so.
+    faulty.play("[[fault]]\nfunction = \"C_Login\"\nhang = true\nnext = 1\n");
+    let mut other = Client::connect_as(&bridge, Some((&token.label, WRONG_PASSWORD)));
+    std::thread::scope(|scope| {
+        let refused = scope.spawn(move || other.call(Item::new(operation::LOCATE, vec![])));
+        until("the PIN is being proved", || faulty.count("calls-hanging") == 1);
+        let provers: Vec<u32> = faulty.processes().into_iter().filter(|process| *process != bridge.pid()).collect();
+        assert_eq!(provers.len(), 1, "{provers:?}");
+        shows_nothing(provers[0], &secrets);
+        faulty.play("");
+        refused.join().unwrap().is_refused(reason::AUTHENTICATION_NOT_SUCCESSFUL);
+    });
+    shows_nothing(bridge.pid(), &secrets);
     // Nor in what it keeps.
     for file in std::fs::read_dir(bridge.state_dir()).unwrap() {
         let text = std::fs::read(file.unwrap().path()).unwrap_or_default();
         does_not_hold(&String::from_utf8_lossy(&text), token.pin.as_bytes(), "the PIN");
     }
+    assert!(bridge.log().contains("another PIN than the one in force was offered, and is wrong"), "{}", bridge.log());
 }
 
 #[test]
