@@ -16,10 +16,14 @@ pub mod secrets;
 pub mod services;
 #[path = "../support/token.rs"]
 pub mod token;
+#[path = "../support/wait.rs"]
+pub mod wait;
 
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+pub use wait::until;
 
 /// The program under test: what `CASCADE_HSM_BRIDGE` names, else a debug build of this source tree.
 pub fn program() -> PathBuf {

@@ -22,10 +22,10 @@ pub mod spy;
 pub mod tags;
 pub mod token;
 pub mod ttlv;
+pub mod wait;
 
+use std::env;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
-use std::{env, thread};
 
 pub use bridge::Bridge;
 pub use client::Client;
@@ -35,15 +35,7 @@ pub use key::KeySpec;
 pub use message::{Answer, Item, Request, Response};
 pub use profile::Profile;
 pub use token::Token;
-
-/// Waits for what takes a while, and for ever only if something is wrong.
-pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let since = Instant::now();
-    while !is_so() {
-        assert!(since.elapsed() < Duration::from_secs(60), "never: {what}");
-        thread::sleep(Duration::from_millis(10));
-    }
-}
+pub use wait::until;
 
 /// The program under test: what `CASCADE_HSM_BRIDGE` names (an installed one, say), else the one just built.
 pub fn program() -> PathBuf {

@@ -25,6 +25,8 @@ pub mod tags;
 pub mod token;
 #[path = "../../support/ttlv.rs"]
 pub mod ttlv;
+#[path = "../../support/wait.rs"]
+pub mod wait;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -35,6 +37,7 @@ pub use client::Client;
 pub use key::KeySpec;
 pub use message::{Item, Request};
 pub use token::Token;
+pub use wait::until;
 
 /// A bridge that says as much as one in use, and no more.
 pub fn start(token: &Token, options: Options) -> Bridge {
