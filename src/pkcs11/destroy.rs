@@ -8,6 +8,7 @@ use super::fault::Fault;
 use super::key::{Class, Hex, KeyPair};
 use super::object;
 use super::token::Token;
+use super::trouble::Trouble;
 use super::watch;
 
 /// How often it is tried to remove what nobody asked for.
@@ -49,8 +50,9 @@ impl Token {
 
     /// With nobody else making, changing or destroying objects.
     fn destroy_alone(&self, class: Class, id: &[u8]) -> Result<(), Error> {
-        let mut again = true;
+        let (mut again, mut trouble) = (true, Trouble::default());
         let result = loop {
+            let repairs = self.health.repairs();
             let begun = Cell::new(false);
             let result = self.run_until(&begun, |seat| {
                 // Found anew: with a stale handle another object might be destroyed.
@@ -79,7 +81,14 @@ impl Token {
                     break Ok(());
                 }
                 // It never began: handles go with the session and the login.
-                (Fault::Handle | Fault::Session | Fault::Login, Ok(true)) if again => again = false,
+                (Fault::Handle | Fault::Session, Ok(true)) if again => again = false,
+                // Nor has anything made the login anew: a public object is found without one.
+                (Fault::Login, Ok(true)) if again => {
+                    again = false;
+                    if let Err(why) = self.mend(why, repairs, &mut trouble) {
+                        break Err(unsettled("the object was not destroyed", why));
+                    }
+                }
                 (Fault::Busy, Ok(true)) => break Err(why),
                 (_, Ok(true)) => break Err(unsettled("the object was not destroyed", why)),
                 (_, Err(_)) => {

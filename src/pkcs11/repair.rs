@@ -117,7 +117,7 @@ impl Token {
     ///
     /// # Errors
     /// What to answer, if there is nothing to repair, or it does not help.
-    fn mend(&self, error: Error, repairs: u64, trouble: &mut Trouble) -> Result<(), Error> {
+    pub(super) fn mend(&self, error: Error, repairs: u64, trouble: &mut Trouble) -> Result<(), Error> {
         let fault = match &error {
             // The module is not initialised, and does not let itself be.
             Error::Away(why) if self.health.check().is_ok() => return Err(self.fall(why.as_ref().clone())),

@@ -92,6 +92,24 @@ fn a_handle_that_went_stale_is_found_out() {
     });
 }
 
+/// A public one is found without a login; SoftHSM destroys it without one as well, tpm2-pkcs11 does not.
+#[test]
+fn a_public_key_is_destroyed_under_a_login_though_that_was_lost() {
+    on_faulty("objects::a_public_key_is_destroyed_under_a_login_though_that_was_lost", |bench| {
+        let tokens = bench.tokens();
+        let token = admit(&tokens, "one", PIN).unwrap();
+        let pair = make(&token, bench.kind()).unwrap();
+        let logins = bench.count("C_Login");
+        bench.happen_with(
+            "logout",
+            "[[fault]]\nfunction = \"C_DestroyObject\"\nrv = \"CKR_USER_NOT_LOGGED_IN\"\nnext = 1\n",
+        );
+        token.destroy(Class::PublicKey, &pair.public.id).unwrap();
+        assert_eq!(bench.count("C_Login") - logins, 1);
+        assert_eq!(token.list(&Filter::default()).unwrap().len(), 1);
+    });
+}
+
 #[test]
 fn every_session_forgets_a_destroyed_key() {
     on_token("objects::every_session_forgets_a_destroyed_key", |bench| {
