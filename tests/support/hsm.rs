@@ -118,6 +118,12 @@ impl Hsm {
         skipped(self != other, format!("not {other}: {why}"))
     }
 
+    /// How many key pairs a process may make, if the module keeps what it makes in places of which there are only so many: each half takes
+    /// one until the process ends.
+    pub fn room(self) -> Option<usize> {
+        (self == Hsm::Tpm2).then_some(TRANSIENTS / 2 - 4)
+    }
+
     /// Prepares `directory` for tokens.
     pub fn set_up(self, directory: &Path) -> Place {
         let store = directory.join("tokens");
@@ -156,7 +162,8 @@ impl Hsm {
                 environment.push(("TPM2_PKCS11_STORE", store.into()));
                 environment.push(("TPM2_PKCS11_TCTI", "tabrmd:bus_type=session".into()));
                 environment.push(("TPM2TOOLS_TCTI", "tabrmd:bus_type=session".into()));
-                services = Some(Services::start(TPM2, directory, &environment));
+                let script = TPM2.replace("TRANSIENTS", &TRANSIENTS.to_string());
+                services = Some(Services::start(&script, directory, &environment));
             }
         }
         if self == Hsm::Spy {
@@ -236,19 +243,22 @@ fn at(path: &Path) -> OsString {
 const P11_KIT: &str = "\
 p11-kit server --foreground --provider \"$PROVIDER\" --name \"$PWD/socket\" pkcs11: &
 ended=$!
-await [ -S socket ]
+await listens $ended socket
 ";
+
+/// The most that the broker allows.
+const TRANSIENTS: usize = 100;
 
 /// A TPM, and in front of it, on a bus of their own, the broker without which it runs out of places for objects.
 const TPM2: &str = "\
 mkdir state
-swtpm socket --tpm2 --tpmstate dir=state --server type=unixio,path=tpm --ctrl type=unixio,path=tpm.ctrl --flags not-need-init,startup-clear &
+swtpm socket --tpm2 --tpmstate dir=state --server type=unixio,path=\"$PWD/tpm\" --ctrl type=unixio,path=tpm.ctrl --flags not-need-init,startup-clear &
 ended=$!
 dbus-daemon --session --address=\"$DBUS_SESSION_BUS_ADDRESS\" --nofork --nopidfile &
 ended=\"$ended $!\"
-await [ -S bus ]
-await [ -S tpm ]
-tpm2-abrmd --allow-root --session --tcti=swtpm:path=\"$PWD/tpm\" --max-connections=100 --max-sessions=4 --max-transients=100 &
+await listens $! bus
+await listens ${ended% *} tpm
+tpm2-abrmd --allow-root --session --tcti=swtpm:path=\"$PWD/tpm\" --max-connections=100 --max-sessions=4 --max-transients=TRANSIENTS &
 ended=\"$! $ended\"
 await tpm2_getrandom --hex 1
 tpm2_ptool init
@@ -265,7 +275,7 @@ chgrp -R pkcs11 tokens /run/lock/opencryptoki
 chmod -R ug=rwX,o= tokens /run/lock/opencryptoki
 pkcsslotd -f &
 ended=$!
-await [ -S /run/pkcsslotd.socket ]
+await listens $ended pkcsslotd.socket
 ";
 
 /// Runs a tool that has to succeed, and returns what it prints.

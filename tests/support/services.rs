@@ -14,14 +14,20 @@ pub struct Services {
     apart: bool,
 }
 
-/// Around a script, which leaves the ids of what it has started in `ended`, and awaits what they make. It talks to the test on descriptor 3,
-/// so that what it starts can be silenced as a whole. What is left behind is in the test's directory, and pkcsslotd does not always end when it
-/// is asked to: so they are killed.
+/// Around a script, which leaves the ids of what it has started in `ended`, and awaits what they make: of a socket that its process listens
+/// on it, as its file is there before that. It talks to the test on descriptor 3, so that what it starts can be silenced as a whole. What is
+/// left behind is in the test's directory, and pkcsslotd does not always end when it is asked to: so they are killed.
 const BEGIN: &str = "\
 set -eu
 exec 3>&1 1>services.log 2>&1
 ended=
 trap 'kill -KILL $ended; wait' EXIT
+listens() {
+    for inode in $(readlink /proc/$1/fd/* | sed -n 's/^socket:.\\([0-9]*\\).$/\\1/p'); do
+        grep -q \" 00010000 .* $inode .*$2\\$\" /proc/net/unix && return
+    done
+    return 1
+}
 await() { for turn in $(seq 1000); do \"$@\" && return; sleep 0.03; done; echo \"not within 30 seconds: $*\"; return 1; }
 ";
 const END: &str = "\necho ready >&3\nread -r line || true\n";
@@ -64,8 +70,10 @@ impl Services {
         if !self.apart {
             return Command::new(program);
         }
-        let mut command = Command::new("nsenter");
-        command.args(["--mount", "--ipc", "--target", &self.keeper.id().to_string(), "--"]).arg(program);
+        // Into the directory, too, in which the command is started.
+        let mut command = Command::new("bash");
+        let line = "exec nsenter --mount --ipc --target \"$0\" --wdns=\"$PWD\" -- \"$@\"";
+        command.args(["-c", line, &self.keeper.id().to_string()]).arg(program);
         command
     }
 }
