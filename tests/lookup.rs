@@ -4,6 +4,7 @@
 
 mod support;
 
+use support::hsm::skipped_in_part;
 use support::key::{KeyPair, public_key, rsa_sha_256, unique_identifier};
 use support::message::{Item, attribute, name_attribute};
 use support::tags::{self, algorithm, format, link, object_type, operation, reason, state, usage};
@@ -149,7 +150,9 @@ fn get_attributes_tells_what_the_list_promises() {
         assert_eq!(client.attribute(id, "Object Type"), Value::Enumeration(object));
         assert_eq!(client.attribute(id, "Cryptographic Algorithm"), Value::Enumeration(algorithm::RSA));
         assert_eq!(client.attribute(id, "Cryptographic Length"), Value::Integer(2048));
-        assert_eq!(client.attribute(id, "Cryptographic Usage Mask"), Value::Integer(mask));
+        if !skipped_in_part(bridge.meets_added_uses(), "the token takes no uses that are set to false") {
+            assert_eq!(client.attribute(id, "Cryptographic Usage Mask"), Value::Integer(mask));
+        }
         assert_eq!(client.attribute(id, "State"), Value::Enumeration(state::ACTIVE));
         assert_eq!(client.name_of(id), name);
         let expected = vec![enumeration(tags::LINK_TYPE, link), text(tags::LINKED_OBJECT_IDENTIFIER, partner)];
@@ -232,6 +235,9 @@ fn locate_keeps_its_answer_small_unless_the_client_says_what_it_takes() {
     let token = Token::create();
     let bridge = Bridge::start(&token);
     let mut client = Client::connect(&bridge, &token);
+    if token.has_no_room_for(80) {
+        return;
+    }
     for number in 0..80 {
         client.create_key_pair(&KeySpec::any(&token).named(&number.to_string()));
     }

@@ -23,7 +23,7 @@ use support::message::{Item, Response};
 use support::scratch::Scratch;
 use support::tags::{self, operation};
 use support::ttlv::Node;
-use support::{Client, Token};
+use support::{Client, Token, others};
 
 const CONF: &str = include_str!("../conf/haproxy.cfg");
 
@@ -34,6 +34,11 @@ const KEYS: usize = 12;
 
 /// Reached only when something is wrong.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+#[test]
+fn makes_keys_where_it_is_told_to() {
+    others::maker();
+}
 
 /// HAProxy with the configuration that is shipped, its addresses replaced; ended with the test.
 struct Proxy {
@@ -138,6 +143,10 @@ fn a_client_that_tries_again_loses_nothing_when_one_of_two_bridges_is_killed() {
         return;
     }
     let token = Token::create();
+    let is_alone = || skipped(others::sees_nothing_new(&token), "the module sees nothing that another process makes");
+    if token.cannot_make(&KeySpec::ecdsa(256)) || is_alone() {
+        return;
+    }
     let mut front = Bridge::start(&token);
     let identity = format!(
         "[server.identity]\ncert-path = {:?}\nkey-path = {:?}\n",

@@ -11,8 +11,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use cascade_hsm_bridge::pkcs11::{
     Curve, Error, KeyKind, KeyPair, KeyPairSpec, Module, Pin, Refusal, Settings, Token, Tokens, Usage,
 };
+use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::mechanism::Mechanism;
 use cryptoki::mechanism::eddsa::{EddsaParams, EddsaSignatureScheme};
+use cryptoki::object::Attribute;
+use cryptoki::session::UserType;
+use cryptoki::types::AuthPin;
 use ring::digest;
 
 use crate::support::hsm::{Hsm, run, skipped, skipped_in_part};
@@ -116,9 +120,38 @@ impl Bench {
     /// Whether the module, which has been loaded, is another one for each that loads it: what is called without the binding then
     /// cannot be called.
     pub fn is_apart(&self) -> bool {
-        let other = cryptoki::context::Pkcs11::new(&self.module).unwrap();
+        let other = Pkcs11::new(&self.module).unwrap();
         let said = other.get_library_info();
         matches!(said, Err(cryptoki::error::Error::Pkcs11(cryptoki::error::RvError::CryptokiNotInitialized, _)))
+    }
+
+    /// Whether the module gives a new object the handle of one that is there, once another is destroyed, which then is why a test is left
+    /// out. To be asked before the module is loaded.
+    pub fn deals_handles_twice(&self) -> bool {
+        let pkcs11 = Pkcs11::new(Hsm::chosen().library()).unwrap();
+        let session = |pkcs11: &Pkcs11| {
+            pkcs11.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).unwrap();
+            let session = pkcs11.open_rw_session(self.store.slot().try_into().unwrap()).unwrap();
+            session.login(UserType::User, Some(&AuthPin::new(PIN.into()))).unwrap();
+            session
+        };
+        let on = session(&pkcs11);
+        let public =
+            [Attribute::Token(true), Attribute::ModulusBits(2048.into()), Attribute::PublicExponent(vec![1, 0, 1])];
+        let pair = || on.generate_key_pair(&Mechanism::RsaPkcsKeyPairGen, &public, &[Attribute::Token(true)]).unwrap();
+        let first = pair();
+        on.destroy_object(first.0).unwrap();
+        let second = pair();
+        let is_so = [second.0, second.1].contains(&first.1);
+        drop(on);
+        pkcs11.finalize().unwrap();
+        // Told apart again.
+        let pkcs11 = Pkcs11::new(Hsm::chosen().library()).unwrap();
+        let on = session(&pkcs11);
+        on.find_objects(&[]).unwrap().into_iter().for_each(|object| on.destroy_object(object).unwrap());
+        drop(on);
+        pkcs11.finalize().unwrap();
+        skipped(is_so, "the module gives two objects one handle")
     }
 
     /// Whether the token lists no Edwards keys, of which the test then leaves out what it does with them.

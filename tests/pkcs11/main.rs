@@ -21,3 +21,8 @@ mod sessions;
 #[path = "../support/mod.rs"]
 mod support;
 mod watching;
+
+#[test]
+fn makes_keys_where_it_is_told_to() {
+    support::others::maker();
+}

@@ -7,7 +7,8 @@ use cascade_hsm_bridge::pkcs11::{Class, Curve, Error, Filter, KeyKind, Listed};
 use cryptoki::mechanism::Mechanism;
 
 use crate::bench::{PIN, admit, make, on_faulty, on_faulty_with_all, on_token, sha256};
-use crate::support::Hsm;
+use crate::support::hsm::skipped;
+use crate::support::{Hsm, others};
 
 #[test]
 fn renames_lists_and_destroys() {
@@ -78,6 +79,9 @@ fn a_handle_that_went_stale_is_found_out() {
         let pair = make(&token, bench.kind()).unwrap();
         let hex: String = pair.private.id.iter().map(|byte| format!("{byte:02x}")).collect();
         token.sign(&pair.private, &bench.mechanism(), &hash).unwrap();
+        if skipped(others::sees_nothing_new(bench.store()), "the module sees nothing that another process makes") {
+            return;
+        }
         // Destroyed by another program, and another key made under the same id.
         bench.pkcs11_tool(&["--delete-object", "--type", "privkey", "--id", &hex]);
         let gone = Error::NotFound { class: Class::PrivateKey };
@@ -144,9 +148,12 @@ fn every_session_forgets_a_destroyed_key() {
 #[test]
 fn a_private_key_tells_its_public_key_where_the_token_shows_it() {
     on_token("objects::a_private_key_tells_its_public_key_where_the_token_shows_it", |bench| {
+        if bench.deals_handles_twice() {
+            return;
+        }
         let tokens = bench.tokens();
         let token = admit(&tokens, "one", PIN).unwrap();
-        for kind in [KeyKind::Rsa { bits: 1024 }, bench.kind()] {
+        for kind in [KeyKind::Rsa { bits: 2048 }, bench.kind()] {
             let pair = make(&token, kind).unwrap();
             token.destroy(Class::PublicKey, &pair.public.id).unwrap();
             let gone = token.key(Class::PublicKey, &pair.public.id).unwrap_err();

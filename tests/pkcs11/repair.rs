@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cascade_hsm_bridge::pkcs11::{Class, Error, Filter, KeyPair, Module, Refusal, Settings, Tokens, on_overdue};
+use cascade_hsm_bridge::pkcs11::{
+    Class, Error, Filter, KeyPair, Match, Module, Policy, Refusal, Rungs, Settings, Tokens, on_overdue,
+};
 use cryptoki::error::RvError;
 
 use crate::bench::{Bench, PIN, admit, make, on_faulty, sha256};
@@ -355,6 +357,17 @@ fn a_failed_generation_or_destruction_says_what_is_known() {
     on_faulty("repair::a_failed_generation_or_destruction_says_what_is_known", |bench| {
         let tokens = bench.tokens();
         let token = admit(&tokens, "one", PIN).unwrap();
+        make(&token, bench.kind()).unwrap();
+        let shapes = token.learnt().shapes;
+        drop((token, tokens));
+        // With the template that the token takes, the first call is the one that fails.
+        let template = shapes.ec.or(shapes.rsa).map(|shape| Rungs::all(shape.rung)).unwrap_or_default();
+        let policies = vec![(Match::default(), Policy { template, ..Policy::default() })];
+        let tokens = bench.tokens_as(&Settings { policies, ..Settings::new(bench.module.clone()) });
+        let token = admit(&tokens, "one", PIN).unwrap();
+        for object in token.list(&Filter::default()).unwrap() {
+            token.destroy(object.class, &object.id).unwrap();
+        }
         let pair = make(&token, bench.kind()).unwrap();
         let outcome = |error| match error {
             Error::Unsettled { outcome, .. } => outcome,

@@ -168,6 +168,13 @@ impl Bridge {
         self.state_dir().join("server.crt")
     }
 
+    /// Whether it has learnt that the token takes no template that says what a key is not for: such tokens add uses of their own.
+    pub fn meets_added_uses(&self) -> bool {
+        let log = self.log();
+        let mut templates = log.lines().filter_map(|line| line.split_once(": template of ")?.1.split_once(" keys: "));
+        templates.any(|(_, template)| !template.starts_with("full"))
+    }
+
     pub fn state_dir(&self) -> PathBuf {
         self.directory.path().join("state")
     }

@@ -3,8 +3,9 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 use std::{env, fs};
 
 use super::hsm::{Hsm, Place, SO_PIN, attempt, run, skipped};
@@ -170,9 +171,23 @@ impl Token {
         found.remove(0)
     }
 
-    /// Whether it says that it takes one wrong PIN more, and then none.
+    /// Whether it says that it takes one wrong PIN more, and then none, or takes none any more.
     pub fn is_at_its_last_try(&self) -> bool {
-        self.listed().contains("final user PIN try")
+        self.listed().contains("final user PIN try") || self.try_pkcs11_tool(&["--list-objects"]).is_none()
+    }
+
+    /// Whether a process may make fewer pairs than that, which then is why a test is left out.
+    pub fn has_no_room_for(&self, pairs: usize) -> bool {
+        let room = self.hsm.room().unwrap_or(usize::MAX);
+        skipped(room < pairs, format!("{} makes {room} key pairs at most until it is loaded anew", self.hsm))
+    }
+
+    /// Whether it takes so long for random numbers that tests which want much of them would not end, which then is why one is left out.
+    pub fn is_slow_at_random(&self) -> bool {
+        let since = Instant::now();
+        run(self.logged_in().args(["--generate-random", "65536"]).stdout(Stdio::null()));
+        let is_slow = since.elapsed() > Duration::from_millis(500);
+        skipped(is_slow, format!("{} takes half a second and more for 64 KiB of random numbers", self.hsm))
     }
 
     pub fn serial(&self) -> String {
