@@ -365,8 +365,8 @@ fn of_a_pair_that_cannot_be_looked_for_it_is_said_that_it_may_be_there() {
         // Two bytes may be another's by now; what the token would have chosen, nobody knows.
         for (length, more, left, says) in [
             (IdLength::Bytes(2), "", 0, "the key pair was not made"),
-            (IdLength::Bytes(2), "after = true\n", 2, "whether the key pair was made is not known"),
-            (IdLength::Chosen, "after = true\n", 4, "whether the key pair was made is not known"),
+            (IdLength::Bytes(2), "answered = \"CKR_OK\"\n", 2, "whether the key pair was made is not known"),
+            (IdLength::Chosen, "answered = \"CKR_OK\"\n", 4, "whether the key pair was made is not known"),
         ] {
             let policy = Policy { id_length: Some(length), ..Policy::default() };
             let tokens = tokens(bench, &lost(more), policy);
@@ -439,9 +439,12 @@ fn disturbed(bench: &Bench, token: &Token, other: &KeyPair, control: &str) -> Re
             thread::sleep(Duration::from_millis(5));
         }
         let hash = sha256(b"data");
-        let signature = token.sign(&other.private, &Mechanism::Ecdsa, &hash).unwrap();
-        assert!(token.verify(&other.public, &Mechanism::Ecdsa, &hash, &signature).unwrap());
+        let signed = token.sign(&other.private, &Mechanism::Ecdsa, &hash).inspect(|signature| {
+            // The token may have no object for that.
+            drop(token.verify(&other.public, &Mechanism::Ecdsa, &hash, signature));
+        });
         bench.play(control);
+        assert!(signed.is_ok(), "{signed:?}");
         makes.join().unwrap()
     })
 }
