@@ -43,9 +43,12 @@ fn works(token: &Token, client: &mut Client) {
 fn a_pin_that_stands_in_the_configuration_opens_the_tokens_that_match() {
     let (token, directory) = (Token::create(), Scratch::new("tokens"));
     let own = format!(
-        "[[token]]\nmatch = {{ label = \"nobody*\" }}\npin = \"0000\"\n[[token]]\nmatch = {{ manufacturer = \"{}*\", label = \"s?gner*\" }}\npin = {:?}\n",
+        "[[token]]\nmatch = {{ label = \"nobody*\" }}\npin = \"0000\"\n\
+         [[token]]\nmatch = {{ serial = \"no-{serial}\" }}\npin = \"0001\"\n\
+         [[token]]\nmatch = {{ manufacturer = \"{}*\", label = \"s?gner*\", serial = \"{serial}\" }}\npin = {:?}\n",
         &token.manufacturer()[..3],
-        token.pin
+        token.pin,
+        serial = token.serial(),
     );
     let tables = own + &signer(&directory, &token.label);
     let bridge = Bridge::start_with(&token, Options { tables, ..Options::default() });
