@@ -14,7 +14,7 @@ use cascade_hsm_bridge::pkcs11::{
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::mechanism::Mechanism;
 use cryptoki::mechanism::eddsa::{EddsaParams, EddsaSignatureScheme};
-use cryptoki::object::Attribute;
+use cryptoki::object::{Attribute, ObjectClass};
 use cryptoki::session::UserType;
 use cryptoki::types::AuthPin;
 use ring::digest;
@@ -148,7 +148,10 @@ impl Bench {
         // Told apart again.
         let pkcs11 = Pkcs11::new(Hsm::chosen().library()).unwrap();
         let on = session(&pkcs11);
-        on.find_objects(&[]).unwrap().into_iter().for_each(|object| on.destroy_object(object).unwrap());
+        for class in [ObjectClass::PRIVATE_KEY, ObjectClass::PUBLIC_KEY] {
+            let found = on.find_objects(&[Attribute::Class(class)]).unwrap();
+            found.into_iter().for_each(|object| on.destroy_object(object).unwrap());
+        }
         drop(on);
         pkcs11.finalize().unwrap();
         skipped(is_so, "the module gives two objects one handle")
