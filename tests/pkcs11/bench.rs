@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cascade_hsm_bridge::pkcs11::{
-    Curve, Error, KeyKind, KeyPair, KeyPairSpec, Module, Pin, Refusal, Settings, Token, Tokens, Usage,
+    Class, Curve, Error, KeyKind, KeyPair, KeyPairSpec, Match, Module, Pin, Policy, Refusal, Rungs, Settings, Token,
+    Tokens, Usage,
 };
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::mechanism::Mechanism;
@@ -187,6 +188,22 @@ impl Bench {
 
     pub fn tokens_as(&self, settings: &Settings) -> Tokens {
         Tokens::new(Module::load(&settings.lib_path).unwrap(), settings)
+    }
+
+    /// Those of the module, each treated by `policy`.
+    pub fn tokens_by(&self, policy: Policy) -> Tokens {
+        self.tokens_as(&Settings { policies: vec![(Match::default(), policy)], ..Settings::new(self.module.clone()) })
+    }
+
+    /// The template that the token takes: where that is said beforehand, the first call that makes a key is the one that does.
+    pub fn template(&self) -> Rungs {
+        let tokens = self.tokens();
+        let token = admit(&tokens, "one", PIN).unwrap();
+        let pair = make(&token, self.kind()).unwrap();
+        token.destroy(Class::PrivateKey, &pair.private.id).unwrap();
+        token.destroy(Class::PublicKey, &pair.public.id).unwrap();
+        let shapes = token.learnt().shapes;
+        shapes.ec.or(shapes.rsa).map(|shape| Rungs::all(shape.rung)).unwrap_or_default()
     }
 
     /// Has the faulty module misbehave as `control` says from now on.

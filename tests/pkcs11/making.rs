@@ -362,13 +362,14 @@ fn of_a_pair_that_cannot_be_looked_for_it_is_said_that_it_may_be_there() {
         let lost = |more: &str| {
             format!("[[fault]]\nfunctions = \"C_GenerateKeyPair\"\n{more}next = 1\nrv = \"CKR_DEVICE_REMOVED\"\n")
         };
+        let template = bench.template();
         // Two bytes may be another's by now; what the token would have chosen, nobody knows.
         for (length, more, left, says) in [
             (IdLength::Bytes(2), "", 0, "the key pair was not made"),
             (IdLength::Bytes(2), "answered = \"CKR_OK\"\n", 2, "whether the key pair was made is not known"),
             (IdLength::Chosen, "answered = \"CKR_OK\"\n", 4, "whether the key pair was made is not known"),
         ] {
-            let policy = Policy { id_length: Some(length), ..Policy::default() };
+            let policy = Policy { id_length: Some(length), template, ..Policy::default() };
             let tokens = tokens(bench, &lost(more), policy);
             let token = admit(&tokens, "one", PIN).unwrap();
             let error = make(&token, P256).unwrap_err();

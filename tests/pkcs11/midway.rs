@@ -3,7 +3,7 @@
 
 use std::thread;
 
-use cascade_hsm_bridge::pkcs11::{Class, Error, Filter};
+use cascade_hsm_bridge::pkcs11::{Class, Error, Filter, Policy};
 use cryptoki::error::RvError;
 
 use crate::bench::{Bench, PIN, admit, make, on_faulty, sha256};
@@ -71,7 +71,7 @@ fn a_login_that_is_lost_in_the_middle_of_a_request_is_not_noticed() {
 #[test]
 fn what_an_hsm_without_room_has_done_all_the_same_is_known() {
     on_faulty("midway::what_an_hsm_without_room_has_done_all_the_same_is_known", |bench| {
-        let tokens = bench.tokens();
+        let tokens = bench.tokens_by(Policy { template: bench.template(), ..Policy::default() });
         let token = admit(&tokens, "one", PIN).unwrap();
         let count = || token.list(&Filter::default()).unwrap().len();
         for (rv, number) in [

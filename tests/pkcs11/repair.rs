@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cascade_hsm_bridge::pkcs11::{
-    Class, Error, Filter, KeyPair, Match, Module, Policy, Refusal, Rungs, Settings, Tokens, on_overdue,
+    Class, Error, Filter, KeyPair, Module, Policy, Refusal, Settings, Tokens, on_overdue,
 };
 use cryptoki::error::RvError;
 
@@ -355,19 +355,8 @@ fn a_token_that_goes_is_refused_at_once_and_served_when_it_is_back() {
 #[test]
 fn a_failed_generation_or_destruction_says_what_is_known() {
     on_faulty("repair::a_failed_generation_or_destruction_says_what_is_known", |bench| {
-        let tokens = bench.tokens();
+        let tokens = bench.tokens_by(Policy { template: bench.template(), ..Policy::default() });
         let token = admit(&tokens, "one", PIN).unwrap();
-        make(&token, bench.kind()).unwrap();
-        let shapes = token.learnt().shapes;
-        drop((token, tokens));
-        // With the template that the token takes, the first call is the one that fails.
-        let template = shapes.ec.or(shapes.rsa).map(|shape| Rungs::all(shape.rung)).unwrap_or_default();
-        let policies = vec![(Match::default(), Policy { template, ..Policy::default() })];
-        let tokens = bench.tokens_as(&Settings { policies, ..Settings::new(bench.module.clone()) });
-        let token = admit(&tokens, "one", PIN).unwrap();
-        for object in token.list(&Filter::default()).unwrap() {
-            token.destroy(object.class, &object.id).unwrap();
-        }
         let pair = make(&token, bench.kind()).unwrap();
         let outcome = |error| match error {
             Error::Unsettled { outcome, .. } => outcome,
