@@ -20,7 +20,7 @@ use support::scratch::Scratch;
 use support::tags::{operation, reason};
 use support::{Bridge, Client, Item, Token};
 
-const NEW_PIN: &str = "pin-7719-of-the-user";
+const NEW_PIN: &str = "pin-7719";
 const PASSWORD: &str = "password-6105-of-the-signer";
 
 /// The name that the certificates of the bridge are for.
