@@ -31,7 +31,6 @@ pub struct Seen {
 /// # Errors
 /// As [`super::tls::load`].
 pub fn at(settings: &Settings, listening: &[SocketAddr]) -> Result<Option<Seen>, Error> {
-    const DAY: u64 = 24 * 60 * 60;
     judge(settings)?;
     let wanted = self_signed::names(&settings.names, listening)?;
     let (pair, key_path, certificate) = match &settings.identity {
@@ -58,7 +57,7 @@ pub fn at(settings: &Settings, listening: &[SocketAddr]) -> Result<Option<Seen>,
         certificate,
         key: identity::key_name(&pair),
         names: alternative_names_of(pair.key.cert.first().map(AsRef::as_ref).unwrap_or_default()),
-        days_left: left.flatten().map(|seconds| seconds / DAY),
+        days_left: left.flatten().map(|seconds| seconds / identity::DAY),
         is_expired: left == Some(None),
         remarks,
     }))
