@@ -44,10 +44,16 @@ fn main() -> ExitCode {
         println!("{hsm} was not brought up: {}", obstacle.as_deref().unwrap_or_default());
     }
     let count = |which: fn(&Outcome) -> bool| outcomes.iter().flatten().filter(|outcome| which(outcome)).count();
-    let failed = count(|outcome| matches!(outcome, Outcome::Failed));
+    let failed = count(|outcome| matches!(outcome, Outcome::Failed(_)));
     let skipped = count(|outcome| matches!(outcome, Outcome::Skipped(_)));
     let in_part = count(|outcome| matches!(outcome, Outcome::PassedInPart(_)));
     let passed = in_part + count(|outcome| *outcome == Outcome::Passed);
+    // Again, below the table: what keeps only the end of the output keeps what failed.
+    for outcome in outcomes.iter().flatten() {
+        if let Outcome::Failed(failure) = outcome {
+            println!("{failure}");
+        }
+    }
     println!("interop: {passed} passed, {in_part} of them in part, {failed} failed, {skipped} skipped");
     // Nothing run is nothing shown.
     if failed > 0 || outcomes.iter().all(Vec::is_empty) { ExitCode::FAILURE } else { ExitCode::SUCCESS }

@@ -23,7 +23,8 @@ pub enum Outcome {
     Passed,
     /// Without what the module cannot do: what that is.
     PassedInPart(Vec<String>),
-    Failed,
+    /// How it ended and the last that it said.
+    Failed(String),
     /// Why.
     Skipped(String),
 }
@@ -32,7 +33,7 @@ pub enum Outcome {
 pub fn all(hsms: &[Hsm], tests: &[Test]) -> Vec<Vec<Outcome>> {
     let work = hsms.iter().enumerate().flat_map(|(hsm, _)| (0..tests.len()).map(move |test| (hsm, test)));
     let work = Mutex::new(work.collect::<VecDeque<_>>());
-    let outcomes = Mutex::new(vec![vec![Outcome::Failed; tests.len()]; hsms.len()]);
+    let outcomes = Mutex::new(vec![vec![Outcome::Failed("not run".to_string()); tests.len()]; hsms.len()]);
     let directory = env::temp_dir().join(format!("cascade-hsm-bridge-interop-{}", process::id()));
     fs::create_dir(&directory).expect("a directory for what the tests say");
     // Most tests wait for something most of the time.
@@ -82,8 +83,9 @@ fn one(hsm: Hsm, test: &Test, said: &Path) -> Outcome {
             let how = status.map_or_else(|| format!("not over after {PATIENCE:?}"), |status| status.to_string());
             let lines: Vec<&str> = text.lines().collect();
             let last = lines[lines.len().saturating_sub(SHOWN)..].join("\n");
-            println!("--- {test} on {hsm}: {how}\n{last}\n---");
-            Outcome::Failed
+            let failure = format!("--- {test} on {hsm}: {how}\n{last}\n---");
+            println!("{failure}");
+            Outcome::Failed(failure)
         }
     }
 }

@@ -29,7 +29,7 @@ pub fn table(hsms: &[Hsm], tests: &[Test], outcomes: &[Vec<Outcome>]) -> String 
     for (head, which) in [
         ("passed", (|outcome| *outcome == Outcome::Passed) as fn(&Outcome) -> bool),
         ("passed in part", |outcome| matches!(outcome, Outcome::PassedInPart(_))),
-        ("failed", |outcome| *outcome == Outcome::Failed),
+        ("failed", |outcome| matches!(outcome, Outcome::Failed(_))),
         ("skipped", |outcome| matches!(outcome, Outcome::Skipped(_))),
     ] {
         let counts: Vec<_> = outcomes.iter().map(|of| of.iter().filter(|one| which(one)).count().to_string()).collect();
@@ -44,7 +44,7 @@ pub fn table(hsms: &[Hsm], tests: &[Test], outcomes: &[Vec<Outcome>]) -> String 
 fn cell<'a>(outcome: &'a Outcome, reasons: &mut Vec<&'a str>) -> String {
     match outcome {
         Outcome::Passed => "ok".to_string(),
-        Outcome::Failed => "FAILED".to_string(),
+        Outcome::Failed(_) => "FAILED".to_string(),
         Outcome::PassedInPart(left_out) => {
             let numbers: Vec<String> = left_out.iter().map(|why| number(why, reasons).to_string()).collect();
             format!("part {}", numbers.join(","))
