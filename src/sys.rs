@@ -42,6 +42,21 @@ pub enum Signal {
     Stop,
 }
 
+impl Signal {
+    fn of(number: libc::c_int) -> Self {
+        if number == libc::SIGHUP { Self::Hangup } else { Self::Stop }
+    }
+}
+
+/// Changes which signals are blocked in this thread.
+fn mask(how: libc::c_int, set: &libc::sigset_t) -> io::Result<()> {
+    // SAFETY: a set that is referred to is initialised, and the old one is not asked for.
+    match unsafe { libc::pthread_sigmask(how, set, ptr::null_mut()) } {
+        0 => Ok(()),
+        errno => Err(io::Error::from_raw_os_error(errno)),
+    }
+}
+
 impl Signals {
     /// Blocks TERM, INT and HUP in this thread and in those that it starts from now on.
     pub fn block() -> io::Result<Signals> {
@@ -54,17 +69,14 @@ impl Signals {
             }
             set.assume_init()
         };
-        // SAFETY: `set` is initialised, and the old set is not asked for.
-        match unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &set, ptr::null_mut()) } {
-            0 => Ok(Signals(set)),
-            errno => Err(io::Error::from_raw_os_error(errno)),
-        }
+        mask(libc::SIG_BLOCK, &set)?;
+        Ok(Signals(set))
     }
 
     /// Lets them through again, in a process that has nothing to put in order.
     pub fn unblock(&self) {
-        // SAFETY: the set is initialised, and the old one is not asked for. Unblocking valid signals cannot fail.
-        unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &self.0, ptr::null_mut()) };
+        // Unblocking valid signals cannot fail.
+        let _ = mask(libc::SIG_UNBLOCK, &self.0);
     }
 
     /// Waits for the next of them.
@@ -73,8 +85,7 @@ impl Signals {
             let mut signal = 0;
             // SAFETY: the set is initialised and `signal` is a valid place for the answer.
             match unsafe { libc::sigwait(&self.0, &mut signal) } {
-                0 if signal == libc::SIGHUP => return Ok(Signal::Hangup),
-                0 => return Ok(Signal::Stop),
+                0 => return Ok(Signal::of(signal)),
                 libc::EINTR => {}
                 errno => return Err(io::Error::from_raw_os_error(errno)),
             }

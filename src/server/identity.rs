@@ -16,6 +16,7 @@ use rustls::{CertificateError, InconsistentKeys, RootCertStore, SignatureScheme}
 use zeroize::Zeroizing;
 
 use super::tls::Error;
+use crate::bridge::access;
 
 /// How long before a certificate's end there is a warning.
 pub(super) const EXPIRY_NOTICE: Duration = Duration::from_secs(30 * DAY);
@@ -143,33 +144,20 @@ pub(super) fn remarks(pair: &Pair, key_path: &Path) -> Vec<String> {
 
 /// That the certificate is at its end, or near it.
 pub(super) fn expiry(pair: &Pair) -> Option<String> {
-    let now = UnixTime::now();
-    match verdict(pair, now) {
-        Ok(()) => {
-            let later = UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs()).saturating_add(EXPIRY_NOTICE));
-            match verdict(pair, later) {
-                Err(CertificateError::ExpiredContext { not_after, .. }) => {
-                    Some(format!("it expires in {} days", not_after.as_secs().saturating_sub(now.as_secs()) / DAY))
-                }
-                _ => None,
-            }
-        }
-        Err(CertificateError::ExpiredContext { not_after, .. }) => {
-            let days = now.as_secs().saturating_sub(not_after.as_secs()) / DAY;
+    let (now, end) = (UnixTime::now().as_secs(), not_after(pair)?);
+    match end.checked_sub(now) {
+        Some(left) if left < EXPIRY_NOTICE.as_secs() => Some(format!("it expires in {} days", left / DAY)),
+        Some(_) => None,
+        None => {
+            let days = now.saturating_sub(end) / DAY;
             Some(format!("it expired {days} days ago, clients that verify it will refuse it"))
         }
-        Err(_) => None,
     }
 }
 
 /// The certificate's end, in seconds since 1970.
 pub(super) fn not_after(pair: &Pair) -> Option<u64> {
-    /// 9999-12-31, the last day that a certificate can tell of (RFC 5280, section 4.1.2.5).
-    const LAST: u64 = 253_402_300_799;
-    match verdict(pair, UnixTime::since_unix_epoch(Duration::from_secs(LAST))) {
-        Err(CertificateError::ExpiredContext { not_after, .. }) => Some(not_after.as_secs()),
-        _ => None,
-    }
+    access::not_after(pair.key.cert.first()?)
 }
 
 /// What kind of key it has.

@@ -8,7 +8,7 @@ use std::process::ExitStatus;
 use std::ptr;
 use std::time::Duration;
 
-use super::{Signal, Signals, check, request_stop};
+use super::{Signal, Signals, check, mask, request_stop};
 
 /// Which process one is after [`Vigil::fork`].
 pub enum Fork {
@@ -45,11 +45,8 @@ impl Vigil {
             libc::sigaddset(&mut awaited, libc::SIGCHLD);
             child.assume_init()
         };
-        // SAFETY: the set is initialised, and the old one is not asked for.
-        match unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &child, ptr::null_mut()) } {
-            0 => Ok(Self { awaited, child }),
-            errno => Err(io::Error::from_raw_os_error(errno)),
-        }
+        mask(libc::SIG_BLOCK, &child)?;
+        Ok(Self { awaited, child })
     }
 
     /// Goes on in two processes. To be called while there is only one thread.
@@ -60,9 +57,8 @@ impl Vigil {
         if pid != 0 {
             return Ok(Fork::Parent(Child { pid }));
         }
-        // A module's programs may wait for children of their own.
-        // SAFETY: the set is initialised, and the old one is not asked for. Unblocking a valid signal cannot fail.
-        unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &self.child, ptr::null_mut()) };
+        // A module's programs may wait for children of their own. Unblocking a valid signal cannot fail.
+        let _ = mask(libc::SIG_UNBLOCK, &self.child);
         Ok(Fork::Child(parent))
     }
 
@@ -80,8 +76,7 @@ impl Vigil {
         });
         match signal {
             Ok(libc::SIGCHLD) => Ok(Noticed::Stir),
-            Ok(libc::SIGHUP) => Ok(Noticed::Signal(Signal::Hangup)),
-            Ok(_) => Ok(Noticed::Signal(Signal::Stop)),
+            Ok(signal) => Ok(Noticed::Signal(Signal::of(signal))),
             Err(why) if matches!(why.raw_os_error(), Some(libc::EAGAIN | libc::EINTR)) => Ok(Noticed::Stir),
             Err(why) => Err(why),
         }

@@ -12,7 +12,10 @@ const VERSION: u8 = 0xa0;
 
 const DAY: u64 = 24 * 60 * 60;
 
-/// The end of the certificate with this DER form, in seconds since 1970; 0 for one before that.
+/// 9999-12-31 23:59:59, by which a certificate says that it has no end (RFC 5280, section 4.1.2.5).
+const NEVER: u64 = 253_402_300_799;
+
+/// The end of the certificate with this DER form, in seconds since 1970; 0 for one before that, `None` also for one without an end.
 pub fn not_after(der: &[u8]) -> Option<u64> {
     let (tbs, _) = der::first(der::whole(der, SEQUENCE)?, SEQUENCE)?;
     // Serial number, signature algorithm, issuer.
@@ -21,7 +24,7 @@ pub fn not_after(der: &[u8]) -> Option<u64> {
     let (_, rest) = der::first(rest, SEQUENCE)?;
     let (validity, _) = der::first(rest, SEQUENCE)?;
     let (_, _, rest) = der::element(validity)?;
-    time(rest)
+    time(rest).filter(|end| *end != NEVER)
 }
 
 /// When the list with this DER form is to be replaced at the latest; `None` also where it does not say so.
@@ -111,6 +114,8 @@ mod tests {
         let mut params = CertificateParams::default();
         params.not_after = rcgen::date_time_ymd(2031, 7, 9);
         assert_eq!(not_after(params.self_signed(&key).unwrap().der()), Some(1_941_321_600));
+        params.not_after = rcgen::date_time_ymd(9999, 12, 31) + std::time::Duration::from_secs(DAY - 1);
+        assert_eq!(not_after(params.self_signed(&key).unwrap().der()), None);
         params.key_usages = vec![rcgen::KeyUsagePurpose::CrlSign];
         let list = CertificateRevocationListParams {
             this_update: rcgen::date_time_ymd(2020, 1, 1),
