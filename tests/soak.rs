@@ -305,8 +305,15 @@ fn soak(what: &str, with_faults: bool, seed: u64, duration: Duration) {
         thread::sleep(Duration::from_millis(20));
     }
     // Some stay open for the next requests.
-    until("sessions are closed that nobody can use", || faulty.count("sessions") <= SESSIONS);
-    let sessions = faulty.count("sessions");
+    let since = Instant::now();
+    let sessions = loop {
+        let open = faulty.count("sessions");
+        if open <= SESSIONS {
+            break open;
+        }
+        assert!(since.elapsed() < PATIENCE, "sessions are not closed that nobody can use: {open} are open");
+        thread::sleep(Duration::from_millis(20));
+    };
     let grown = bridge.resident().saturating_sub(memory);
     assert!(grown < SLACK, "{grown} KiB more");
     if !with_faults {

@@ -6,10 +6,20 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ffi::c_ulong;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, TryLockError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long to wait for calls that open sessions, or that close lost ones, to be over. Each takes less, but for one that hangs, which
+/// is not to take others with it.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// The handles of one module, and who holds them. `S` is a session.
-pub(super) struct Issued<S>(Mutex<HashMap<c_ulong, Held<S>>>);
+pub(super) struct Issued<S> {
+    held: Mutex<HashMap<c_ulong, Held<S>>>,
+    /// Read while a session is opened, until its handle is claimed.
+    opening: RwLock<()>,
+}
 
 struct Held<S> {
     lost: Arc<AtomicBool>,
@@ -20,11 +30,32 @@ struct Held<S> {
 // Derived, it would ask for `S: Default`.
 impl<S> Default for Issued<S> {
     fn default() -> Self {
-        Self(Mutex::default())
+        Self { held: Mutex::default(), opening: RwLock::default() }
     }
 }
 
 impl<S> Issued<S> {
+    /// To be held from before a session is opened until its handle is claimed.
+    pub(super) fn opening(&self) -> Option<RwLockReadGuard<'_, ()>> {
+        for_a_while(|| match self.opening.try_read() {
+            Ok(guard) => Some(guard),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        })
+    }
+
+    /// Does `work` while nobody opens a session, if there comes such a moment.
+    fn while_nobody_opens(&self, work: impl FnOnce()) {
+        let guard = for_a_while(|| match self.opening.try_write() {
+            Ok(guard) => Some(guard),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        });
+        if guard.is_some() {
+            work();
+        }
+    }
+
     /// Claims the handle of a session that was just opened. If somebody holds it already, his session is lost, which he is told by
     /// [`Claim::is_lost`]; the new one is kept aside, and `None` says that yet another is to be opened.
     pub(super) fn claim(self: &Arc<Self>, handle: c_ulong, session: S) -> Option<(S, Claim<S>)> {
@@ -45,7 +76,18 @@ impl<S> Issued<S> {
 
     /// The state is whole whenever the lock is free.
     fn lock(&self) -> MutexGuard<'_, HashMap<c_ulong, Held<S>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What `get` gives, asked again until it gives something or [`PATIENCE`] is over.
+fn for_a_while<T>(get: impl Fn() -> Option<T>) -> Option<T> {
+    let since = Instant::now();
+    loop {
+        match get() {
+            None if since.elapsed() < PATIENCE => thread::sleep(Duration::from_millis(1)),
+            got => return got,
+        }
     }
 }
 
@@ -60,6 +102,18 @@ impl<S> Claim<S> {
     /// Whether the handle was issued again, so that it means another session.
     pub(super) fn is_lost(&self) -> bool {
         self.lost.load(Ordering::Acquire)
+    }
+
+    /// Ends `session`, which the module has called lost: closed, as some only say so, and it would count among those that are open until
+    /// none is left; but not if its handle means another by now, or could while one is being opened.
+    pub(super) fn let_go(self, session: S) {
+        let mut session = Some(session);
+        self.issued.while_nobody_opens(|| {
+            if !self.is_lost() {
+                drop(session.take());
+            }
+        });
+        std::mem::forget(session);
     }
 
     /// Ends without a word to the module, which has forgotten all sessions.
@@ -103,6 +157,25 @@ mod tests {
         drop(first);
         assert_eq!(Arc::strong_count(&session), 1, "the one aside was left open");
         assert!(issued.claim(7, session).is_some());
+    }
+
+    #[test]
+    fn what_is_called_lost_is_closed_unless_its_handle_means_another() {
+        let issued = Arc::new(Issued::default());
+        let session = Arc::new(());
+        let (own, first) = issued.claim(7, Arc::clone(&session)).unwrap();
+        first.let_go(own);
+        assert_eq!(Arc::strong_count(&session), 1, "left open");
+        let (own, second) = issued.claim(7, Arc::clone(&session)).unwrap();
+        {
+            let _opening = issued.opening().unwrap();
+            second.let_go(own);
+        }
+        assert_eq!(Arc::strong_count(&session), 2, "another that is being opened may have its handle");
+        let (own, third) = issued.claim(7, Arc::clone(&session)).unwrap();
+        assert!(issued.claim(7, Arc::clone(&session)).is_none());
+        third.let_go(own);
+        assert_eq!(Arc::strong_count(&session), 3, "the lost one is forgotten, the one aside closed");
     }
 
     #[test]

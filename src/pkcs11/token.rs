@@ -121,19 +121,19 @@ pub(super) struct Seat {
 }
 
 impl Seat {
-    /// Lets go of a session that is lost, without a word to the module.
+    /// Lets go of a session that is lost, or said to be.
     pub(super) fn forget(self) {
-        std::mem::forget(self.session);
+        self.claim.let_go(self.session);
     }
 
-    /// Closes a session in which a call failed with `error`, unless that says that it is lost.
+    /// Closes a session in which a call failed with `error`; with care, if that says that it is lost.
     pub(super) fn end(self, error: &Error) {
         if error.is_lost_session() {
             self.forget();
         }
     }
 
-    /// As [`Self::forget`], where all sessions are lost.
+    /// Leaves it as it is, where all sessions are lost.
     fn abandon(self) {
         std::mem::forget(self.session);
         self.claim.abandon();
@@ -379,6 +379,7 @@ impl Token {
     pub(super) fn open(&self, inside: &Inside<'_>) -> Result<Seat, Error> {
         let repairs = self.health.repairs();
         for _ in 0..HANDLES {
+            let _opening = self.library.issued.opening();
             let session = match inside.pkcs11().open_rw_session(self.slot).map_err(Error::from) {
                 Err(error) if error.rv() == Some(RvError::TokenWriteProtected) => {
                     inside.pkcs11().open_ro_session(self.slot)?
