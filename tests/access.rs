@@ -44,7 +44,6 @@ fn a_flood_of_wrong_pins_disturbs_nobody_else_and_is_told_once() {
     good.call(random()).payload();
     let before = spy.calls("C_Login");
     let mut stranger = Client::connect(&bridge, &token);
-    let since = Instant::now();
     for _ in 0..20 {
         guess(&mut stranger, &token.label, 100);
         // On the connection that has proved itself, from the same address.
@@ -52,8 +51,6 @@ fn a_flood_of_wrong_pins_disturbs_nobody_else_and_is_told_once() {
     }
     // One, which might have been a new PIN.
     assert!(spy.calls("C_Login") - before <= 1, "wrong PINs reached the token");
-    // Nobody was made to wait.
-    assert!(since.elapsed().as_secs() < 30);
     let (_, log) = bridge.stop();
     assert_eq!(log.matches("login refused").count(), 1, "{log}");
 }
@@ -77,6 +74,32 @@ fn a_stranger_who_guesses_is_not_judged_while_others_are() {
     stranger.call(random()).is_refused(reason::AUTHENTICATION_NOT_SUCCESSFUL);
     bridge.address = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
     Client::connect(&bridge, &token).call(random()).payload();
+}
+
+#[test]
+fn who_has_many_addresses_has_not_many_guesses_and_clients_are_judged_all_the_same() {
+    if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
+        return println!("skipped: this machine has no second loopback address");
+    }
+    let token = Token::create();
+    // Of each address all are judged: it is as if each came from another one.
+    let server = "max-failed-logins = 1000\nmax-failed-logins-per-minute = 2".to_owned();
+    let options = Options { address: Some("[::]:0"), server, ..Options::default() };
+    let mut bridge = Bridge::start_with(&token, options);
+    let port = bridge.address.port();
+    bridge.address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    Client::connect(&bridge, &token).call(random()).payload();
+    guess(&mut Client::connect(&bridge, &token), &token.label, 5);
+    bridge.address = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
+    let mut stranger = Client::connect(&bridge, &token);
+    // What a client mistypes takes nothing from others: they are judged.
+    guess(&mut stranger, &token.label, 3);
+    stranger.login = Some((token.label.clone(), token.pin.clone()));
+    stranger.call(random()).is_refused(reason::AUTHENTICATION_NOT_SUCCESSFUL);
+    bridge.address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    Client::connect(&bridge, &token).call(random()).payload();
+    let (_, log) = bridge.stop();
+    assert_eq!(log.matches("addresses that nobody has logged in from").count(), 1, "{log}");
 }
 
 #[test]

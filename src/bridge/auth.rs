@@ -1,6 +1,7 @@
 //! From a KMIP credential or a client certificate to a token and rights: every request proves itself.
 #![forbid(unsafe_code)]
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -80,6 +81,9 @@ fn admit(bridge: &Bridge, peer: &Peer, credential: Option<&Credential<'_>>) -> O
     }
 }
 
+/// Stands for all addresses together.
+const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
 /// Bytes of the longest username and password that are looked at. Labels have 32, PINs at most some hundred; what is beyond them all
 /// need not reach a C library.
 const LONGEST: usize = 1024;
@@ -88,6 +92,15 @@ fn judge(bridge: &Bridge, peer: &Peer, username: &str, password: &str) -> Outcom
     let (access, address) = (&bridge.access, peer.address.ip());
     // Whoever shares the address of a stranger is not disturbed on a connection that has proved itself.
     let is_known = || has_been_in(bridge, peer, username, password);
+    if !access.guesses.leave_room(address, Instant::now()) && !is_known() {
+        // Whoever has so many addresses is not to have a line for each.
+        return Err(refused_from(
+            bridge,
+            peer,
+            NOWHERE,
+            "too many failed logins from addresses that nobody has logged in from",
+        ));
+    }
     let Some(turn) = access.throttle.turn(address, Instant::now(), is_known) else {
         return Err(refused(bridge, peer, "too many failed logins from this address"));
     };
@@ -103,11 +116,16 @@ fn judge(bridge: &Bridge, peer: &Peer, username: &str, password: &str) -> Outcom
     match admitted {
         Ok(admitted) => {
             access.throttle.give_back(address, turn, Instant::now());
-            peer.admitted.get_or_init(|| access.fingerprints.of(username, password));
+            peer.admitted.get_or_init(|| {
+                access.guesses.succeeded(address);
+                access.fingerprints.of(username, password)
+            });
             Ok(admitted)
         }
         Err(Refused::Client(why)) => {
-            access.throttle.failed(address, access.fingerprints.of(username, password), Instant::now());
+            if access.throttle.failed(address, access.fingerprints.of(username, password), Instant::now()) {
+                access.guesses.failed(address, Instant::now());
+            }
             peer.hold_back(access.throttle.pause(since));
             Err(refused(bridge, peer, &why))
         }
@@ -185,7 +203,12 @@ fn unavailable(bridge: &Bridge, peer: &Peer, why: &str) -> Failure {
 
 /// Tells the log, once a minute for each address. The user name is not told: people put PINs there.
 fn refused(bridge: &Bridge, peer: &Peer, why: &str) -> Failure {
-    if let Some(others) = bridge.access.throttle.report(peer.address.ip(), Instant::now()) {
+    refused_from(bridge, peer, peer.address.ip(), why)
+}
+
+/// The same, once a minute for `address`.
+fn refused_from(bridge: &Bridge, peer: &Peer, address: IpAddr, why: &str) -> Failure {
+    if let Some(others) = bridge.access.throttle.report(address, Instant::now()) {
         audit::refused(peer, why, others);
     }
     not_successful()

@@ -131,6 +131,8 @@ pub const IDLE_TIMEOUT: Number = seconds("server.idle-timeout", 600, 1, 86_400);
 pub const UNAUTHENTICATED_TIMEOUT: Number = seconds("server.unauthenticated-timeout", 30, 1, 3600);
 /// Failed logins of one address that cost nothing.
 pub const MAX_FAILED_LOGINS: Number = plain("server.max-failed-logins", 5, 1, 10_000);
+/// Failed logins of all addresses together, a minute, after which none is judged from where nobody has logged in.
+pub const MAX_FAILED_LOGINS_PER_MINUTE: Number = plain("server.max-failed-logins-per-minute", 60, 0, 1_000_000);
 /// The longest time for which an address is not judged after more of them.
 pub const FAILED_LOGIN_PAUSE: Number = seconds("server.failed-login-pause", 60, 0, 3600);
 /// How long requests in hand may take once the program stops.
@@ -280,6 +282,7 @@ pub fn all() -> Vec<Key> {
         IDLE_TIMEOUT.key(),
         UNAUTHENTICATED_TIMEOUT.key(),
         MAX_FAILED_LOGINS.key(),
+        MAX_FAILED_LOGINS_PER_MINUTE.key(),
         FAILED_LOGIN_PAUSE.key(),
         DRAIN_TIMEOUT.key(),
         CERT_PATH.key(),
@@ -391,6 +394,7 @@ mod tests {
             IDLE_TIMEOUT,
             UNAUTHENTICATED_TIMEOUT,
             MAX_FAILED_LOGINS,
+            MAX_FAILED_LOGINS_PER_MINUTE,
             FAILED_LOGIN_PAUSE,
             DRAIN_TIMEOUT,
             MAX_BATCH_ITEMS,

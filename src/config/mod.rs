@@ -190,6 +190,7 @@ pub fn judge(path: &Path, text: &str, overrides: &Overrides, state_directory: Op
             },
             failed_logins: FailedLogins {
                 free: w.number(&keys::MAX_FAILED_LOGINS),
+                everywhere: w.number(&keys::MAX_FAILED_LOGINS_PER_MINUTE),
                 longest_pause: w.seconds(&keys::FAILED_LOGIN_PAUSE),
                 ..FailedLogins::default()
             },

@@ -3,12 +3,14 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Shutdown, TcpStream};
+use std::net::{IpAddr, Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use log::warn;
+
+use crate::bridge::access::origin;
 
 /// Wait for threads that were cut off in a read or write to notice.
 const CUT_OFF_GRACE: Duration = Duration::from_secs(1);
@@ -35,7 +37,7 @@ pub(super) struct Places {
 struct Taken {
     open: HashMap<u64, (Arc<Open>, Standing)>,
     /// Those that have connections open.
-    origins: HashMap<Origin, Held>,
+    origins: HashMap<IpAddr, Held>,
     unauthenticated: usize,
     last: u64,
     /// Connections refused since the limit of all was hit; `None` while below it.
@@ -53,22 +55,6 @@ struct Held {
     refused: u64,
 }
 
-/// Whose connection it is, as far as an address tells: an IPv6 host has a whole network of 64 bits to take addresses from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Origin {
-    V4(Ipv4Addr),
-    V6(u128),
-}
-
-impl From<IpAddr> for Origin {
-    fn from(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            IpAddr::V4(ip) => Self::V4(ip),
-            IpAddr::V6(ip) => Self::V6(u128::from(ip) >> 64),
-        }
-    }
-}
-
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Standing {
     Unauthenticated,
@@ -80,7 +66,7 @@ enum Standing {
 /// An open connection's socket, which its thread reads and writes, and whoever stops the server shuts down.
 pub(super) struct Open {
     pub socket: TcpStream,
-    origin: Origin,
+    origin: IpAddr,
     in_hand: AtomicBool,
     being_answered: AtomicBool,
     gave_way: AtomicBool,
@@ -147,7 +133,7 @@ impl Places {
     /// Closed rather than left in the backlog: the clients' libraries wait for a TLS handshake without a limit, but go on to
     /// an error, another try or another server when the connection ends.
     pub fn take(self: &Arc<Self>, socket: TcpStream, address: IpAddr) -> Option<(Arc<Open>, Place)> {
-        let origin = Origin::from(address);
+        let origin = origin(address);
         let mut taken = self.lock();
         if self.is_stopping() || !self.has_room(&mut taken, origin, address) {
             return None;
@@ -169,7 +155,7 @@ impl Places {
     }
 
     /// Whether neither the limit of all connections nor that of one origin is reached; tells of the first refusal of many.
-    fn has_room(&self, taken: &mut Taken, origin: Origin, address: IpAddr) -> bool {
+    fn has_room(&self, taken: &mut Taken, origin: IpAddr, address: IpAddr) -> bool {
         if taken.open.len() >= self.limits.all {
             let refused = taken.refused.get_or_insert(0);
             *refused = refused.saturating_add(1);
@@ -198,7 +184,7 @@ impl Places {
     /// time to show who it is, and of the origin that has the most of them: a crowd from one address displaces itself.
     /// One whose request is being answered stays, as the service may be proving its PIN this moment; but not so if that would
     /// let one origin keep the others out by sending wrong ones.
-    fn make_way(&self, taken: &mut Taken, newcomer: Origin) -> bool {
+    fn make_way(&self, taken: &mut Taken, newcomer: IpAddr) -> bool {
         let victim = taken
             .open
             .iter()
@@ -305,7 +291,7 @@ impl Taken {
         }
     }
 
-    fn leave_origin(&mut self, origin: Origin) {
+    fn leave_origin(&mut self, origin: IpAddr) {
         if let Some(held) = self.origins.get_mut(&origin) {
             held.open = held.open.saturating_sub(1);
             if held.open == 0 {
@@ -327,7 +313,7 @@ mod tests {
 
     use std::net::TcpListener;
 
-    const HOME: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
     fn socket() -> TcpStream {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -3,6 +3,8 @@
 
 mod certificate;
 mod clients;
+mod guesses;
+mod origin;
 mod rights;
 mod throttle;
 mod validity;
@@ -18,6 +20,8 @@ pub use certificate::alternative_names_of;
 pub use certificate::owner;
 pub(super) use clients::Known;
 pub use clients::{ClientSettings, Clients, Error, Login, Proof, Secret, Settings, Source, TokenSettings, read_secret};
+pub(super) use guesses::Guesses;
+pub use origin::origin;
 pub use rights::Rights;
 
 pub use crate::kmip::Operation;
@@ -28,6 +32,7 @@ pub use validity::{next_update, not_after};
 /// What judges logins beside the tokens themselves.
 pub(super) struct Access {
     pub(super) throttle: Throttle,
+    pub(super) guesses: Guesses,
     /// Whom the log was told of that the token could not judge; nobody is kept from being judged by it.
     pub(super) outages: Throttle,
     pub(super) fingerprints: Fingerprints,
@@ -40,6 +45,7 @@ impl Access {
         // Without random numbers no token admits anybody, so that nothing is lost by not having them here.
         let _ = SystemRandom::new().fill(&mut random);
         Self {
+            guesses: Guesses::new(failed_logins.everywhere),
             throttle: Throttle::new(failed_logins),
             outages: Throttle::default(),
             fingerprints: Fingerprints::new(random),

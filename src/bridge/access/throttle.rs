@@ -2,17 +2,21 @@
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ring::digest::{self, digest};
+
+use super::origin::origin;
 
 /// What failed logins cost those who send them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailedLogins {
     /// Failures of an address that cost it nothing.
     pub free: u32,
+    /// Failures in a minute from all addresses from which nobody has logged in, after which none of those is judged; zero judges all.
+    pub everywhere: u32,
     /// The longest time for which an address is not judged after more of them; zero judges all.
     pub longest_pause: Duration,
     /// A login that was judged and failed is answered when the next of these is full since it came, so that nothing is seen of what
@@ -23,6 +27,8 @@ pub struct FailedLogins {
 impl FailedLogins {
     /// 5: people mistype, and clients try again at once.
     pub const DEFAULT_FREE: u32 = 5;
+    /// 60: at one in a second, the PINs of six digits take eleven days; and it is more than all clients of a site mistype in a minute.
+    pub const DEFAULT_EVERYWHERE: u32 = 60;
     /// A minute: a guess a minute finds no PIN, and who has put a client right waits no longer than this.
     pub const DEFAULT_LONGEST_PAUSE: Duration = Duration::from_secs(60);
     /// 500 ms: logins take less on most tokens, and who mistypes a PIN can wait so long.
@@ -40,6 +46,7 @@ impl Default for FailedLogins {
     fn default() -> Self {
         Self {
             free: Self::DEFAULT_FREE,
+            everywhere: Self::DEFAULT_EVERYWHERE,
             longest_pause: Self::DEFAULT_LONGEST_PAUSE,
             answered_every: Self::DEFAULT_ANSWERED_EVERY,
         }
@@ -49,7 +56,7 @@ impl Default for FailedLogins {
 /// After this long without a failure, an address has the free ones back.
 const FORGIVEN: Duration = Duration::from_secs(600);
 
-/// Addresses remembered. Who has more of them is bounded by the throttle of the token.
+/// Addresses remembered. Who has more of them is bounded by [`super::Guesses`].
 const MOST: usize = 4096;
 
 /// Wrong credentials remembered for each address. A client in error repeats one, and repeating it guesses nothing.
@@ -109,7 +116,7 @@ impl Throttle {
         if records.is_empty() {
             return Some(Turn::Free);
         }
-        let Some(record) = records.get_mut(&network(peer)) else { return Some(Turn::Free) };
+        let Some(record) = records.get_mut(&origin(peer)) else { return Some(Turn::Free) };
         let Some(penalty) = record.penalty(&self.settings) else { return Some(Turn::Free) };
         if record.is_forgiven(now) || is_known() {
             return Some(Turn::Free);
@@ -127,17 +134,18 @@ impl Throttle {
         if turn == Turn::Free {
             return;
         }
-        if let Some(record) = self.records().get_mut(&network(peer)) {
+        if let Some(record) = self.records().get_mut(&origin(peer)) {
             record.give_back(&self.settings, now);
         }
     }
 
-    /// A login from `peer` was judged and failed: it counts, unless it repeats an earlier one.
-    pub(crate) fn failed(&self, peer: IpAddr, fingerprint: Fingerprint, now: Instant) {
+    /// A login from `peer` was judged and failed: it counts, unless it repeats an earlier one. Whether it does.
+    pub(crate) fn failed(&self, peer: IpAddr, fingerprint: Fingerprint, now: Instant) -> bool {
         let mut records = self.records();
         let record = record(&mut records, peer, now);
         if record.wrong.contains(&fingerprint) {
-            return record.give_back(&self.settings, now);
+            record.give_back(&self.settings, now);
+            return false;
         }
         record.failed = Some(now);
         if record.wrong.len() >= REPEATS {
@@ -146,6 +154,7 @@ impl Throttle {
         record.wrong.push(fingerprint);
         record.failures = record.failures.saturating_add(1);
         record.until = record.penalty(&self.settings).and_then(|penalty| now.checked_add(penalty));
+        true
     }
 
     /// Whether the log is to hear of a refusal of `peer` now, and if so of how many others it has not heard.
@@ -188,7 +197,7 @@ impl Record {
 
 /// The record of an address; a new one takes the place of the one that is least recent where there are too many.
 fn record(records: &mut HashMap<IpAddr, Record>, peer: IpAddr, now: Instant) -> &mut Record {
-    let peer = network(peer);
+    let peer = origin(peer);
     if records.len() >= MOST && !records.contains_key(&peer) {
         let oldest = records.iter().min_by_key(|(_, record)| record.refused).map(|(peer, _)| *peer);
         if let Some(oldest) = oldest {
@@ -202,17 +211,6 @@ fn record(records: &mut HashMap<IpAddr, Record>, peer: IpAddr, now: Instant) -> 
     }
     record.refused = Some(now);
     record
-}
-
-/// What counts as one address: all of a network of IPv6, of which every host has addresses without number.
-fn network(peer: IpAddr) -> IpAddr {
-    match peer {
-        IpAddr::V4(_) => peer,
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
-    }
 }
 
 /// Tells credentials apart without keeping them: a prefix of random bytes, different in each process.
@@ -398,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_a_network_of_ipv6_for_one_address() {
+    fn takes_a_network_for_one_address() {
         let (throttle, now) = (Throttle::default(), Instant::now());
         for number in 0..100_u32 {
             throttle.failed(format!("2001:db8::{number:x}").parse().unwrap(), wrong(number), now);
