@@ -513,6 +513,21 @@ fn a_token_that_does_not_describe_itself_is_named_by_its_slot() {
     assert!(complaint.contains("there is no initialised token"), "{complaint}");
 }
 
+#[test]
+fn a_module_that_hangs_at_the_start_is_not_waited_for_without_end() {
+    for (function, named) in
+        [("C_Initialize", "C_Initialize, or loading it,"), ("C_GetTokenInfo", "C_GetSlotList or C_GetTokenInfo")]
+    {
+        let faulty = Faulty::new();
+        let Some(place) = Place::on(&faulty, "call-timeout = 1\n") else { return };
+        faulty.play(&format!("[[fault]]\nfunction = {function:?}\nhang = true\n"));
+        let (code, said, complaint) = place.keys(&[]);
+        assert_eq!((code, said.as_str()), (Some(1), ""), "{complaint}");
+        let wanted = format!("{named} has not returned after 3 s, the start is given up\nhint: ");
+        assert!(complaint.contains(&wanted), "{complaint}");
+    }
+}
+
 /// A module that cannot be loaded is told of by its path.
 #[test]
 fn says_what_keeps_it_from_the_token() {

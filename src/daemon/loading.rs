@@ -3,16 +3,15 @@
 #![forbid(unsafe_code)]
 
 use std::path::Path;
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::thread;
 use std::time::Duration;
 
 use log::{info, warn};
 
 use super::{Audience, Failure, because};
 use crate::config::{Config, keys};
-use crate::pkcs11::{Module, Tokens};
-use crate::sys;
+use crate::pkcs11::{Module, Tokens, within};
+
+const CANNOT_WATCH: &str = "cannot watch over the module's start";
 
 /// Loads the module, initialises it and looks at its tokens.
 pub(super) fn load(config: &Config, audience: &Audience) -> Result<Tokens, Failure> {
@@ -62,32 +61,8 @@ struct Within<'a> {
 }
 
 impl Within<'_> {
-    /// Does `work`. If that takes too long, says so and ends the process, as nothing else ends a call of the module.
-    ///
-    /// The other thread is the one that watches: some modules mind which thread it is that initialises them.
     fn call<T>(&self, what: &str, work: impl FnOnce() -> T) -> Result<T, Failure> {
-        let cannot_watch = "cannot watch over the module's start";
-        let mut audience = self.audience.another().map_err(because(cannot_watch))?;
-        let why = format!(
-            "PKCS#11 module {}: {what} has not returned after {} s, the start is given up\n\
-             hint: it may wait for its HSM, for a program of the vendor's, or for what another process has locked, and may say so in a log \
-             of its own; it may take three times pkcs11.call-timeout",
-            self.path.display(),
-            self.most.as_secs()
-        );
-        let (done, wait) = channel::<()>();
-        let most = self.most;
-        let watch = move || {
-            if wait.recv_timeout(most) == Err(RecvTimeoutError::Timeout) {
-                audience.hear(&why);
-                sys::leave(1);
-            }
-        };
-        let watch = thread::Builder::new().name("loading".to_owned()).spawn(watch).map_err(because(cannot_watch))?;
-        let result = work();
-        drop(done);
-        // Whoever waits for the last of the listeners is not to wait for a thread that has nothing to say.
-        let _ = watch.join();
-        Ok(result)
+        let mut audience = self.audience.another().map_err(because(CANNOT_WATCH))?;
+        within(self.most, self.path, what, move |why| audience.hear(why), work).map_err(because(CANNOT_WATCH))
     }
 }

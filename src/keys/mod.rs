@@ -17,7 +17,7 @@ use crate::bridge::PublicKeys;
 use crate::bridge::inventory::{self, Named, Pair};
 use crate::config::{self, Config, Overrides};
 use crate::console::{self, Questions, Visit};
-use crate::pkcs11::{Module, Token, TokenInfo, Tokens};
+use crate::pkcs11::{Module, Token, TokenInfo, Tokens, within};
 use crate::sys;
 
 /// What of the keys to tell, and what to do with them.
@@ -52,9 +52,10 @@ fn look(path: &Path, overrides: &Overrides, questions: &Questions, wishes: &Wish
     let visit = Visit::prepare(questions, &config.access).map_err(text)?;
     console::become_user(&config).map_err(text)?;
     let files = public_keys(&config)?;
-    let module = Module::load(&config.pkcs11.lib_path).map_err(text)?;
-    let tokens = Tokens::new(module, &config.pkcs11);
-    let outcome = enter(&tokens, &visit).and_then(|token| {
+    let module = started(&config, "C_Initialize, or loading it,", || Module::load(&config.pkcs11.lib_path))?;
+    let tokens = Tokens::new(module.map_err(text)?, &config.pkcs11);
+    let present = started(&config, "C_GetSlotList or C_GetTokenInfo", || tokens.present())?;
+    let outcome = present.map_err(text).and_then(|present| enter(&tokens, &present, &visit)).and_then(|token| {
         let pairs = inventory::pairs(&token, &files).map_err(text)?;
         let chosen = choose(pairs, wishes)?;
         tell(&token, &chosen, questions, wishes)
@@ -73,9 +74,17 @@ fn public_keys(config: &Config) -> Result<PublicKeys, String> {
     Ok(keys)
 }
 
-fn enter(tokens: &Tokens, visit: &Visit) -> Result<Arc<Token>, String> {
-    let present = tokens.present().map_err(text)?;
-    let choice = visit.choose(&present).map_err(|unclear| {
+/// What the module is asked before anybody is, which is not waited for without end.
+fn started<T>(config: &Config, what: &str, work: impl FnOnce() -> T) -> Result<T, String> {
+    let pkcs11 = &config.pkcs11;
+    let tell = |why: &str| {
+        complain(why);
+    };
+    within(pkcs11.start_timeout(), &pkcs11.lib_path, what, tell, work).map_err(text)
+}
+
+fn enter(tokens: &Tokens, present: &[TokenInfo], visit: &Visit) -> Result<Arc<Token>, String> {
+    let choice = visit.choose(present).map_err(|unclear| {
         let initialized = present.iter().filter(|token| token.initialized).map(TokenInfo::name);
         let names: Vec<_> = initialized.collect();
         let there = if names.is_empty() { String::new() } else { format!("\nhint: there are {}", names.join(", ")) };
