@@ -276,3 +276,41 @@ fn hup_has_certificates_and_lists_of_revoked_ones_read_anew_and_keeps_the_old_wh
     bridge.hang_up();
     Client::connect_as(&bridge, Some(("signer", "another"))).call(locate()).payload();
 }
+
+/// The names that a client's keys begin with are judged as the token keeps them: a name that loses its beginning there would put the key
+/// out of the client's reach for ever, or among another's.
+#[test]
+fn a_client_makes_and_names_no_key_that_the_token_would_keep_under_a_name_of_others() {
+    for (limits, prefix, named) in [
+        ("label-characters = \"plain\"", "zone_", "zone_1"),
+        ("label-max = 4", "zone-", "zone-1"),
+        // What the token makes of the label is known only once the pair is there.
+        ("template = \"unlabelled\"", "zone-", "zone-1"),
+    ] {
+        let (token, directory) = (Token::create(), Scratch::new("clients"));
+        let rights = signer(&token, &directory, &format!("key-prefix = {prefix:?}"));
+        let bridge = Bridge::start_with(&token, kept(&token, &directory, &format!("{limits}\n{rights}")));
+        let mut client = Client::connect_as(&bridge, Some(("signer", PASSWORD)));
+        client.call(KeySpec::any(&token).named(named).item()).is_refused(reason::PERMISSION_DENIED);
+        assert_eq!(token.objects().len(), 0, "{limits}");
+    }
+}
+
+#[test]
+fn a_client_renames_no_key_to_what_the_token_would_keep_as_a_name_of_others() {
+    let (token, directory) = (Token::create(), Scratch::new("clients"));
+    let start = |limits: &str, prefix: &str| {
+        let rights = signer(&token, &directory, &format!("key-prefix = {prefix:?}"));
+        Bridge::start_with(&token, kept(&token, &directory, &format!("{limits}\n{rights}")))
+    };
+    let bridge = start("label-characters = \"plain\"", "zone-");
+    let mut client = Client::connect_as(&bridge, Some(("signer", PASSWORD)));
+    let pair = client.create_key_pair(&KeySpec::any(&token).named("zone-1"));
+    // What the token keeps of it begins as it has to.
+    client.call(Client::rename_item(&pair.private, "zone_2")).payload();
+    drop(bridge);
+    let bridge = start("label-max = 5", "zone-2");
+    let mut client = Client::connect_as(&bridge, Some(("signer", PASSWORD)));
+    client.call(Client::rename_item(&pair.private, "zone-2-other")).is_refused(reason::PERMISSION_DENIED);
+    client.sign(&pair.private, token.sign_parameters(), b"data");
+}

@@ -57,6 +57,11 @@ impl Token {
         }
     }
 
+    /// The label as this token is to keep it, as far as is known; `None` where that leaves nothing of it.
+    pub fn fitted(&self, label: &str) -> Option<String> {
+        self.label_limit().fit(label)
+    }
+
     /// The label of an object; `None` if it is empty.
     ///
     /// # Errors

@@ -1,7 +1,6 @@
 //! Create Key Pair (KMIP 1.2, section 4.2).
 #![forbid(unsafe_code)]
 
-use std::borrow::Cow;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
@@ -14,7 +13,7 @@ use crate::kmip::{
     Attribute, CryptographicAlgorithm, Failure, NameType, Outcome, RecommendedCurve, ResultReason, TemplateAttribute,
     Version, definition, optional, read_fields, required, tag,
 };
-use crate::pkcs11::{Class, Curve, KeyKind, KeyPair, KeyPairSpec, Token, Usage, Use};
+use crate::pkcs11::{Class, Curve, Error, KeyKind, KeyPair, KeyPairSpec, Token, Usage, Use};
 use crate::ttlv::{Item, Writer};
 
 /// A client that closes its end before this has said that it sends no more; one that does so later has given up.
@@ -56,7 +55,8 @@ pub(super) fn handle(context: &mut Context<'_>, payload: &Item<'_>, w: &mut Writ
     }
     let usage = wish.usage(kind)?;
     for name in [wish.private.name, wish.public.name] {
-        context.client()?.rights().demand_name(name)?;
+        let kept = name.and_then(|name| token.fitted(name));
+        context.client()?.rights().demand_name(kept.as_deref())?;
     }
     let spec = KeyPairSpec { kind, public_label: wish.public.name, private_label: wish.private.name, usage };
     let asked = Instant::now();
@@ -66,7 +66,16 @@ pub(super) fn handle(context: &mut Context<'_>, payload: &Item<'_>, w: &mut Writ
     context.audit(format_args!("made key pair {private}, {public}"));
     let is_late = asked.elapsed() >= LATE && context.peer.is_gone();
     if is_late || context.peer.progress.is_given_up() {
-        return Err(withdraw(&token, &pair));
+        return Err(withdraw(
+            &token,
+            &pair,
+            ResultReason::GENERAL_FAILURE,
+            "made too late for its client to hear of it",
+        ));
+    }
+    if !is_in_reach(context, &token, &pair)? {
+        let why = "made, but the token keeps other names than this client's keys have to have";
+        return Err(withdraw(&token, &pair, ResultReason::PERMISSION_DENIED, why));
     }
     w.text(tag::PRIVATE_KEY_UNIQUE_IDENTIFIER, &private);
     w.text(tag::PUBLIC_KEY_UNIQUE_IDENTIFIER, &public);
@@ -74,13 +83,28 @@ pub(super) fn handle(context: &mut Context<'_>, payload: &Item<'_>, w: &mut Writ
     Ok(())
 }
 
-/// Removes a pair that its client will never hear of.
-fn withdraw(token: &Token, pair: &KeyPair) -> Failure {
+/// Whether both halves have names by which the client finds them again: what a token makes of a label, if it keeps one at all, may be
+/// known only now. What cannot be read is taken for out of reach, as the client will not reach it either.
+fn is_in_reach(context: &mut Context<'_>, token: &Token, pair: &KeyPair) -> Outcome<bool> {
+    let rights = context.client()?.rights();
+    if rights.key_prefix.is_none() {
+        return Ok(true);
+    }
+    Ok([&pair.private, &pair.public].into_iter().all(|key| match token.label(key.class, &key.id) {
+        Ok(label) => rights.cover(label.as_deref()),
+        // The token keeps none: the private one's name counts for it.
+        Err(Error::NotFound { .. }) => key.class == Class::PublicKey,
+        Err(_) => false,
+    }))
+}
+
+/// Removes a pair that its client will never hear of, or never find.
+fn withdraw(token: &Token, pair: &KeyPair, reason: ResultReason, why: &str) -> Failure {
     let what = match token.withdraw(pair) {
-        Ok(()) => Cow::Borrowed("made too late for its client to hear of it, and removed again"),
-        Err(error) => Cow::Owned(format!("made too late for its client to hear of it, and not removed: {error}")),
+        Ok(()) => format!("{why}, and removed again"),
+        Err(error) => format!("{why}, and not removed: {error}"),
     };
-    Failure::new(ResultReason::GENERAL_FAILURE, what)
+    Failure::new(reason, what)
 }
 
 /// The attributes asked for.

@@ -51,7 +51,10 @@ pub(super) fn handle(context: &mut Context<'_>, payload: &Item<'_>, w: &mut Writ
         let message = "the token keeps no public key object that could have a name";
         return Err(Failure::new(ResultReason::ILLEGAL_OPERATION, message));
     }
-    context.client()?.rights().demand_name(Some(name))?;
+    // What the token makes of it counts. Where that is nothing, the token says so.
+    if let Some(kept) = token.fitted(name) {
+        context.client()?.rights().demand_name(Some(&kept))?;
+    }
     token.rename(object.class, &object.key.id, name)?;
     let identifier = object.identifier();
     context.audit(format_args!("renamed {identifier}"));
