@@ -4,6 +4,7 @@
 
 mod support;
 
+use support::bridge::Options;
 use support::hsm::skipped_in_part;
 use support::key::{KeyPair, public_key, rsa_sha_256, unique_identifier};
 use support::message::{Item, attribute, name_attribute};
@@ -227,6 +228,22 @@ fn locate_finds_by_every_criterion() {
     let many = |count| Item::new(operation::LOCATE, vec![of(algorithm::RSA); count]);
     client.call(many(32)).payload();
     client.call(many(33)).is_refused(reason::INVALID_FIELD);
+}
+
+/// By the name that the key was given, though the token keeps another.
+#[test]
+fn locate_finds_by_a_name_that_the_token_cuts_or_changes() {
+    for (limits, kept) in [("label-max = 9", "a_b/long-"), ("label-characters = \"plain\"", "a-b-long-name-pri")] {
+        let token = Token::create();
+        let tables = format!("[[token]]\nname = {:?}\n{limits}\n", token.label);
+        let bridge = Bridge::start_with(&token, Options { tables, ..Options::default() });
+        let mut client = Client::connect(&bridge, &token);
+        let pair = client.create_key_pair(&KeySpec::any(&token).named("a_b/long-name"));
+        let private = attribute("Object Type", Value::Enumeration(object_type::PRIVATE_KEY));
+        finds(&mut client, vec![name_attribute("a_b/long-name-pri"), private.clone()], &[&pair.private]);
+        finds(&mut client, vec![name_attribute(kept), private.clone()], &[&pair.private]);
+        finds(&mut client, vec![name_attribute("a_b"), private], &[]);
+    }
 }
 
 /// The first client never says how much it takes, and loses its place in the connection over more than 8192 bytes.

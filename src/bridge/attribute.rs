@@ -6,7 +6,7 @@ use super::ident::{self, Identifier};
 use super::object::{Object, algorithm, partner, recommended_curve};
 use super::public_keys::PublicKeys;
 use crate::kmip::{
-    HashingAlgorithm, KeyFormatType, LinkType, NameType, Outcome, State, UsageMask, Version, definition, tag,
+    HashingAlgorithm, KeyFormatType, LinkType, NameType, Outcome, State, UsageMask, Version, definition, same_tag, tag,
     write_attribute,
 };
 use crate::pkcs11::{Class, Error, KeyKind, Token, Usage};
@@ -139,7 +139,8 @@ pub(super) fn names(subject: &Subject<'_>) -> Outcome<Vec<&'static str>> {
 }
 
 /// Whether the object has an attribute `name` with the value that Locate asks for: the same, or a structure of which the
-/// fields that are asked for are the same, or a usage mask that has every bit that is asked for, or an identifier in another spelling.
+/// fields that are asked for are the same, or a usage mask that has every bit that is asked for, or an identifier in another spelling,
+/// or a name that the token has to keep in another way.
 pub(super) fn matches(subject: &Subject<'_>, name: &str, wanted: &Item<'_>) -> Outcome<bool> {
     let Some((name, values)) = TABLE.iter().find(|(known, _)| *known == name) else {
         return Ok(false);
@@ -153,6 +154,9 @@ pub(super) fn matches(subject: &Subject<'_>, name: &str, wanted: &Item<'_>) -> O
         let Object { class, key } = subject.object;
         return Ok(asked.is_ok_and(|asked| asked.id == key.id && asked.class.is_none_or(|asked| asked == *class)));
     }
+    if *name == "Name" {
+        return is_named(subject, wanted);
+    }
     let mut found = false;
     values(subject, &mut |value| {
         let mut encoded = Vec::new();
@@ -160,6 +164,23 @@ pub(super) fn matches(subject: &Subject<'_>, name: &str, wanted: &Item<'_>) -> O
         found |= Reader::message(&encoded).is_ok_and(|has| equals(&has, wanted));
     })?;
     Ok(found)
+}
+
+/// Whether the object's name is the one asked for, as far as it is asked for: as it is, or as the token keeps it.
+fn is_named(subject: &Subject<'_>, wanted: &Item<'_>) -> Outcome<bool> {
+    let Some(has) = name(subject.token, subject.object)? else { return Ok(false) };
+    for value in same_tag(wanted, tag::NAME_VALUE) {
+        let asked = value.text()?;
+        if asked != has && subject.token.fitted(asked).as_ref() != Some(&has) {
+            return Ok(false);
+        }
+    }
+    for kind in same_tag(wanted, tag::NAME_TYPE) {
+        if kind.enumeration()? != NameType::UNINTERPRETED_TEXT_STRING.0 {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The name of an object: its CKA_LABEL. A public half without an object of its own has none.
@@ -245,7 +266,7 @@ fn equals(has: &Item<'_>, wanted: &Item<'_>) -> bool {
     }
     let (Ok(_), Ok(mut asked)) = (has.open(), wanted.open()) else { return false };
     while let Ok(Some(field)) = asked.next_item() {
-        let same = crate::kmip::same_tag(has, field.tag).any(|own| equals(&own, &field));
+        let same = same_tag(has, field.tag).any(|own| equals(&own, &field));
         if !same {
             return false;
         }
