@@ -17,6 +17,7 @@ use super::ladder::{descend, is_of_the_template, told};
 use super::learnt::Labels;
 use super::object;
 use super::policy::IdLength;
+use super::repair::LOST;
 use super::template::{LADDER, Plan, Rung, Said, plan, templates};
 use super::token::{Seat, Token};
 use super::watch;
@@ -115,10 +116,14 @@ impl Token {
                 Err(error) => return Err(told(first, error)),
             };
             *tried.borrow_mut() = id.clone();
-            begun.set(true);
             watch::makes();
             let _making = self.making.begin();
             let alone = self.alone();
+            // Another token would make it, whose session this is by now.
+            if seat.claim.is_lost() {
+                return Err(LOST);
+            }
+            begun.set(true);
             match self.make(&seat.session, spec, &plan, id.as_deref()) {
                 Ok(made) => {
                     self.learn(|learnt| learnt.id_length = Some(length));

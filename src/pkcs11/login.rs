@@ -14,6 +14,7 @@ use super::gate::{Pin, Refusal};
 use super::mechanisms::Mechanisms;
 use super::module::Inside;
 use super::policy::LoginKind;
+use super::repair::LOST;
 use super::slot;
 use super::token::Token;
 use super::trouble::Trouble;
@@ -117,6 +118,10 @@ impl Token {
         let mut anchor = self.pool.take_anchor().map_err(Refusal::Unjudged)?;
         let mut trouble = Trouble::default();
         loop {
+            // One whose handle was issued again is another session by now, maybe with another token, which would be asked for its PIN.
+            if let Some(lost) = anchor.take_if(|seat| seat.claim.is_lost()) {
+                lost.forget();
+            }
             let seat = match anchor.take().map_or_else(|| self.open(inside), Ok) {
                 Ok(seat) => seat,
                 Err(error) => {
@@ -125,6 +130,8 @@ impl Token {
                 }
             };
             let verdict = work(&seat.session);
+            // Nor does it count what another token says.
+            let verdict = if seat.claim.is_lost() { Err(Refusal::Unjudged(LOST)) } else { verdict };
             match &verdict {
                 Err(Refusal::Unjudged(error)) if error.fault() == Fault::Session => {
                     seat.end(error);

@@ -31,7 +31,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const NOBODY: &[u8] = b"cascade-hsm-bridge: is the token there?";
 
 /// What a session is told whose handle means another by now.
-const LOST: Error = Error::Call { function: "C_GetSessionInfo", rv: RvError::SessionHandleInvalid };
+pub(super) const LOST: Error = Error::Call { function: "C_GetSessionInfo", rv: RvError::SessionHandleInvalid };
 
 impl Token {
     /// Does `work` on a session, and again once what was lost is repaired. Only for what may be done twice.

@@ -29,6 +29,7 @@ use super::module::{Inside, Library};
 use super::object;
 use super::policy::Policy;
 use super::pool::{Loan, Pool};
+use super::repair::LOST;
 use super::search::Efforts;
 use super::slot::TokenInfo;
 use super::spread::Waits;
@@ -364,6 +365,11 @@ impl Token {
                 }
                 Ok(seat)
             })?;
+            if loan.get()?.claim.is_lost() {
+                // Its handle means another session by now, with another token perhaps. The anchor is for a repair to replace.
+                loan.lose().map(Seat::forget).ok_or(LOST)?;
+                continue;
+            }
             let seat = loan.get()?;
             if seat.repairs >= self.health.repairs() {
                 // Before what was forgotten at one of them is known here.

@@ -4,11 +4,12 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cascade_hsm_bridge::pkcs11::{Class, Error, Filter, KeyKind, Refusal};
+use cascade_hsm_bridge::pkcs11::{Class, Error, Filter, IdLength, KeyKind, Policy, Refusal};
 use cryptoki::error::RvError;
 use cryptoki::mechanism::Mechanism;
 
-use crate::bench::{PIN, admit, make, on_faulty, on_spy, on_token, sha256};
+use crate::bench::{PIN, admit, make, on, on_faulty, on_spy, on_token, sha256};
+use crate::support::{self, faulty};
 
 #[test]
 fn a_warm_signature_is_made_with_nothing_but_sign_calls() {
@@ -208,5 +209,72 @@ fn a_change_that_begins_anew_since_handles_were_dealt_anew_leaves_no_session_ope
         }
         // One keeps the login; two were at work at one time.
         assert!(bench.count("sessions") <= 3, "{} sessions", bench.count("sessions"));
+    });
+}
+
+/// What a test plays in which the handles of sessions are numbers, and those that were freed last are issued first.
+const NUMBERED: &str = "[module]\nnumber-sessions = true\n";
+
+#[test]
+fn a_session_whose_handle_was_given_to_another_token_makes_no_key_there() {
+    const TEST: &str = "sessions::a_session_whose_handle_was_given_to_another_token_makes_no_key_there";
+    on(TEST, &faulty::module(), &["one", "two"], |bench| {
+        bench.play(NUMBERED);
+        let tokens = bench.tokens();
+        let [two, one] = ["two", "one"].map(|name| admit(&tokens, name, PIN).unwrap());
+        [&two, &one].iter().for_each(|token| drop(token.random(8).unwrap()));
+        // Two is given the handles that one had, and logs in.
+        bench.happen_with("close-sessions", NUMBERED);
+        two.random(8).unwrap();
+        let pair = make(&one, bench.kind()).unwrap();
+        assert_eq!(two.list(&Filter::default()).unwrap(), []);
+        assert_eq!(one.list(&Filter::default()).unwrap().len(), 2);
+        one.sign(&pair.private, &bench.mechanism(), &sha256(b"data")).unwrap();
+        assert!(bench.count("sessions") <= 4, "{} sessions", bench.count("sessions"));
+    });
+}
+
+#[test]
+fn a_session_whose_handle_is_given_to_another_token_meanwhile_makes_no_key_there() {
+    const TEST: &str = "sessions::a_session_whose_handle_is_given_to_another_token_meanwhile_makes_no_key_there";
+    on(TEST, &faulty::module(), &["one", "two"], |bench| {
+        bench.play(NUMBERED);
+        // Short ones are looked for first.
+        let tokens = bench.tokens_by(Policy { id_length: Some(IdLength::Bytes(2)), ..Policy::default() });
+        let [two, one] = ["two", "one"].map(|name| admit(&tokens, name, PIN).unwrap());
+        [&two, &one].iter().for_each(|token| drop(token.random(8).unwrap()));
+        bench.play(&format!(
+            "{NUMBERED}[[fault]]\nfunction = \"C_FindObjectsFinal\"\nskip = 1\nnext = 1\nafter = true\n\
+             events = \"close-sessions\"\nhang = true\n"
+        ));
+        thread::scope(|scope| {
+            let makes = scope.spawn(|| make(&one, bench.kind()));
+            support::until("the id was looked for", || bench.count("calls-hanging") == 1);
+            two.random(8).unwrap();
+            bench.play(NUMBERED);
+            makes.join().unwrap().unwrap();
+        });
+        assert_eq!(two.list(&Filter::default()).unwrap(), []);
+        assert_eq!(one.list(&Filter::default()).unwrap().len(), 2);
+    });
+}
+
+#[test]
+fn a_pin_is_not_tried_at_another_token_that_was_given_the_session_handle() {
+    const TEST: &str = "sessions::a_pin_is_not_tried_at_another_token_that_was_given_the_session_handle";
+    on(TEST, &faulty::module(), &["one", "two"], |bench| {
+        bench.play(NUMBERED);
+        let tokens = bench.tokens();
+        let two = admit(&tokens, "two", PIN).unwrap();
+        two.random(8).unwrap();
+        // The session in which it was tried stays.
+        assert_eq!(admit(&tokens, "one", "wrong").err(), Some(Refusal::WrongPin));
+        bench.happen_with("close-sessions", NUMBERED);
+        two.random(8).unwrap();
+        bench.play(&format!(
+            "{NUMBERED}[[fault]]\nfunction = \"C_Login\"\ntoken = \"two\"\nrv = \"CKR_PIN_INCORRECT\"\n"
+        ));
+        let one = admit(&tokens, "one", PIN).unwrap();
+        one.random(8).unwrap();
     });
 }
