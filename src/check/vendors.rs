@@ -229,6 +229,7 @@ pub(super) static VENDORS: &[Vendor] = &[
             ),
             (Topic::NoToken, "pkcs11-tool --init-token, then --login --login-type so --init-pin, make one"),
             (Topic::Login, "PINs have eight characters or more"),
+            (Topic::Session, "serialize = true in [[token]] keeps it from locking up where a login meets another call"),
         ],
     },
     Vendor {

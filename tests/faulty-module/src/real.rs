@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::ptr;
-use std::sync::OnceLock;
+use std::sync::{LazyLock, OnceLock};
 
 use cryptoki_sys::*;
 use libloading::Library;
@@ -28,13 +28,24 @@ const DEFAULT_MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
 pub fn module() -> Option<&'static CK_FUNCTION_LIST> {
     static MODULE: OnceLock<Option<&'static CK_FUNCTION_LIST>> = OnceLock::new();
     *MODULE.get_or_init(|| {
-        let path = std::env::var_os("FAULTY_MODULE").map_or_else(|| PathBuf::from(DEFAULT_MODULE), PathBuf::from);
+        let path = path();
         let list = load(path.as_os_str());
         if let Err(error) = &list {
             eprintln!("faulty-module: {}: {error}", path.display());
         }
         list.ok()
     })
+}
+
+fn path() -> PathBuf {
+    std::env::var_os("FAULTY_MODULE").map_or_else(|| PathBuf::from(DEFAULT_MODULE), PathBuf::from)
+}
+
+/// Whether the real module locks up for good where a login meets another call: kryoptic 1.5.4 takes the locks of token and session in
+/// one order for C_Login and in the other for C_SignInit and C_FindObjectsInit.
+pub fn logs_in_alone() -> bool {
+    static ALONE: LazyLock<bool> = LazyLock::new(|| path().to_string_lossy().contains("kryoptic"));
+    *ALONE
 }
 
 fn load(path: &OsStr) -> Result<&'static CK_FUNCTION_LIST, String> {
