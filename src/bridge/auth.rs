@@ -171,6 +171,9 @@ fn by_pin(bridge: &Bridge, peer: &Peer, clients: &Clients, name: &str, pin: &str
         Err(Refusal::Unjudged(why)) if has_been_in(bridge, peer, name, pin) => {
             return Err(Refused::Token(why.to_string()));
         }
+        Err(refusal @ Refusal::DoubtfulPin) if has_been_in(bridge, peer, name, pin) => {
+            return Err(Refused::Token(refusal.to_string()));
+        }
         judged => judged?,
     };
     Ok(Admitted { token, client: None })

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 use std::time::{Duration, Instant};
 
-use super::gate::Pin;
+use super::gate::{Pin, Verdict};
 use super::prover::{Proof, Prover};
 use super::token::Token;
 
@@ -103,10 +103,11 @@ impl Token {
         if self.gate.is_in_force(pin) {
             return true;
         }
-        if !self.gate.could_be_new(pin) || !tries.is_open(self.changes.most, is_known, Instant::now()) {
+        let now = Instant::now();
+        if !self.gate.could_be_new(pin, now) || !tries.is_open(self.changes.most, is_known, now) {
             return false;
         }
-        tries.last = Some(Instant::now());
+        tries.last = Some(now);
         tries.anyone = false;
         let proof = prover.prove(self.info(), pin);
         let name = self.info().name();
@@ -118,10 +119,12 @@ impl Token {
                 log::info!("token {name}: its PIN was changed; the new one is in force, the old one no longer");
                 true
             }
-            Proof::Wrong => {
+            Proof::Wrong | Proof::Doubtful => {
                 tries.wrong = tries.wrong.saturating_add(1);
-                self.gate.is_wrong(pin);
-                log::warn!("token {name}: another PIN than the one in force was offered, and is wrong");
+                let is_doubtful = matches!(proof, Proof::Doubtful);
+                self.gate.is_wrong(pin, if is_doubtful { Verdict::Doubtful(now) } else { Verdict::Wrong });
+                let what = if is_doubtful { ", or the token is in trouble" } else { "" };
+                log::warn!("token {name}: another PIN than the one in force was offered, and is wrong{what}");
                 if tries.wrong >= self.changes.most {
                     log::warn!(
                         "token {name}: no other PIN is tried any more\nhint: if its PIN was changed, send HUP and use the new one"

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use cryptoki::types::RawAuthPin;
 use ring::{hmac, rand};
@@ -45,6 +46,8 @@ impl<'a> Pin<'a> {
 pub enum Refusal {
     /// Several tokens have this label, or this serial number.
     AmbiguousToken,
+    /// The token refuses the PIN with an answer that it also has for trouble of its own.
+    DoubtfulPin,
     /// The token says that one more wrong PIN locks it, so nothing was tried.
     FinalTry,
     /// There is no login by a PIN that clients could know, so that none proves anything.
@@ -69,6 +72,9 @@ impl fmt::Display for Refusal {
             Self::AmbiguousToken => f.write_str(
                 "several tokens have this label or serial number\nhint: name the token by its slot id, or give each token a label of its own",
             ),
+            Self::DoubtfulPin => f.write_str(
+                "wrong PIN, or the token is in trouble: it answers the same to both\nhint: the same PIN is tried again after a minute",
+            ),
             Self::FinalTry => f.write_str(
                 "one more wrong PIN would lock the token, so none is tried\nhint: log in once with the vendor's tool and the right PIN, then try again",
             ),
@@ -89,6 +95,9 @@ impl std::error::Error for Refusal {}
 /// is stopped by [`Refusal::FinalTry`].
 const WRONG_PINS: usize = 32;
 
+/// For how long one counts as wrong of which the token has not said so in so many words: it may have been right all the same.
+const DOUBT: Duration = Duration::from_secs(60);
+
 /// Admits requests to one token.
 ///
 /// PINs are compared by their HMAC under a random key of this process, so that the time a comparison takes tells nothing. The
@@ -105,15 +114,43 @@ pub(super) struct Gate {
 #[derive(Default)]
 struct State {
     admitted: Option<Admitted>,
-    wrong: VecDeque<hmac::Tag>,
+    wrong: VecDeque<Wrong>,
+}
+
+/// A PIN that the token has refused; until then, if it may have been for another reason.
+struct Wrong {
+    tag: hmac::Tag,
+    until: Option<Instant>,
+}
+
+impl Wrong {
+    fn lasts(&self, now: Instant) -> bool {
+        self.until.is_none_or(|until| now < until)
+    }
+}
+
+/// What a token's refusal of a PIN says.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is wrong.
+    Wrong,
+    /// It is wrong, or the token was in trouble then.
+    Doubtful(Instant),
 }
 
 impl State {
-    fn remember_wrong(&mut self, tag: hmac::Tag) {
+    fn remember_wrong(&mut self, tag: hmac::Tag, verdict: Verdict) {
+        let until = match verdict {
+            Verdict::Wrong => None,
+            Verdict::Doubtful(now) => {
+                self.wrong.retain(|wrong| wrong.lasts(now));
+                now.checked_add(DOUBT)
+            }
+        };
         if self.wrong.len() >= WRONG_PINS {
             self.wrong.pop_front();
         }
-        self.wrong.push_back(tag);
+        self.wrong.push_back(Wrong { tag, until });
     }
 }
 
@@ -131,14 +168,15 @@ impl Gate {
     }
 
     /// Judges `pin`; `prove` asks the token, and is called only while no PIN is known to be right and this one is not
-    /// known to be wrong. Callers who need it wait for each other, so that a PIN is never tried twice.
+    /// known to be wrong. Callers, who came `now`, wait for each other where they need it, so that a PIN is never tried twice.
     pub(super) fn admit(
         &self,
         pin: &Pin<'_>,
+        now: Instant,
         prove: impl FnOnce(&Pin<'_>) -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
         // The state is whole between any two statements that change it, so a poisoned lock is as good as another.
-        let known = || self.verdict(&self.state.read().unwrap_or_else(PoisonError::into_inner), pin);
+        let known = || self.verdict(&self.state.read().unwrap_or_else(PoisonError::into_inner), pin, now);
         if let Some(verdict) = known() {
             return verdict;
         }
@@ -153,7 +191,10 @@ impl Gate {
                 state.admitted = Some(Admitted { tag: hmac::sign(&self.key, pin.0), pin: pin.secret() });
             }
             Err(Refusal::WrongPin) => {
-                state.remember_wrong(hmac::sign(&self.key, pin.0));
+                state.remember_wrong(hmac::sign(&self.key, pin.0), Verdict::Wrong);
+            }
+            Err(Refusal::DoubtfulPin) => {
+                state.remember_wrong(hmac::sign(&self.key, pin.0), Verdict::Doubtful(now));
             }
             Err(_) => {}
         }
@@ -163,30 +204,31 @@ impl Gate {
     /// Whether `pin` is the one that is known to be right.
     pub(super) fn is_in_force(&self, pin: &Pin<'_>) -> bool {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        matches!(self.verdict(&state, pin), Some(Ok(())))
+        state.admitted.as_ref().is_some_and(|it| hmac::verify(&self.key, pin.0, it.tag.as_ref()).is_ok())
     }
 
     /// Whether another PIN is known to be right, and this one not to be wrong.
-    pub(super) fn could_be_new(&self, pin: &Pin<'_>) -> bool {
+    pub(super) fn could_be_new(&self, pin: &Pin<'_>, now: Instant) -> bool {
         let tag = hmac::sign(&self.key, pin.0);
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        state.admitted.is_some() && !state.wrong.iter().any(|wrong| wrong.as_ref() == tag.as_ref())
+        state.admitted.is_some()
+            && !state.wrong.iter().any(|wrong| wrong.lasts(now) && wrong.tag.as_ref() == tag.as_ref())
     }
 
     /// `pin` was proved to be right, in place of the one that was.
     pub(super) fn replace(&self, pin: &Pin<'_>) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        state.wrong.retain(|wrong| hmac::verify(&self.key, pin.0, wrong.as_ref()).is_err());
+        state.wrong.retain(|wrong| hmac::verify(&self.key, pin.0, wrong.tag.as_ref()).is_err());
         let new = Admitted { tag: hmac::sign(&self.key, pin.0), pin: pin.secret() };
         if let Some(Admitted { tag, .. }) = state.admitted.replace(new) {
-            state.remember_wrong(tag);
+            state.remember_wrong(tag, Verdict::Wrong);
         }
     }
 
-    /// `pin` was proved to be wrong.
-    pub(super) fn is_wrong(&self, pin: &Pin<'_>) {
+    /// `pin` was refused.
+    pub(super) fn is_wrong(&self, pin: &Pin<'_>, verdict: Verdict) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        state.remember_wrong(hmac::sign(&self.key, pin.0));
+        state.remember_wrong(hmac::sign(&self.key, pin.0), verdict);
     }
 
     /// Forgets which PINs were wrong.
@@ -206,9 +248,9 @@ impl Gate {
         self.state.read().unwrap_or_else(PoisonError::into_inner).admitted.is_some()
     }
 
-    /// The token says that `pin`, which [`Self::kept`] gave, is right no longer: it is not tried again, and another one has to be
-    /// proved. False if it is not the one in force: it may have been replaced while the token was asked.
-    pub(super) fn revoke(&self, pin: &RawAuthPin) -> bool {
+    /// The token refuses `pin`, which [`Self::kept`] gave: it is not tried again, not even by clients if that says that it is wrong, and
+    /// one has to be proved. False if it is not the one in force: it may have been replaced while the token was asked.
+    pub(super) fn revoke(&self, pin: &RawAuthPin, verdict: Verdict) -> bool {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let is_refused = |it: &Admitted| hmac::verify(&self.key, pin.expose_secret(), it.tag.as_ref()).is_ok();
         if !state.admitted.as_ref().is_some_and(is_refused) {
@@ -217,18 +259,21 @@ impl Gate {
         if let Some(Admitted { tag, .. }) = state.admitted.take() {
             // It was changed, and another may be right that was wrong before.
             state.wrong.clear();
-            state.remember_wrong(tag);
+            state.remember_wrong(tag, verdict);
         }
         true
     }
 
     /// What is already known of `pin`.
-    fn verdict(&self, state: &State, pin: &Pin<'_>) -> Option<Result<(), Refusal>> {
+    fn verdict(&self, state: &State, pin: &Pin<'_>, now: Instant) -> Option<Result<(), Refusal>> {
         let is = |tag: &hmac::Tag| hmac::verify(&self.key, pin.0, tag.as_ref()).is_ok();
         match &state.admitted {
             Some(admitted) if is(&admitted.tag) => Some(Ok(())),
             Some(_) => Some(Err(Refusal::WrongPin)),
-            None => state.wrong.iter().any(is).then_some(Err(Refusal::WrongPin)),
+            None => {
+                let wrong = state.wrong.iter().find(|wrong| wrong.lasts(now) && is(&wrong.tag))?;
+                Some(Err(if wrong.until.is_some() { Refusal::DoubtfulPin } else { Refusal::WrongPin }))
+            }
         }
     }
 }
@@ -257,7 +302,7 @@ mod tests {
     }
 
     fn offer(gate: &Gate, token: &Asked, pin: &[u8]) -> Result<(), Refusal> {
-        gate.admit(&Pin::new(pin), |pin| token.judge(pin))
+        gate.admit(&Pin::new(pin), Instant::now(), |pin| token.judge(pin))
     }
 
     #[test]
@@ -299,7 +344,7 @@ mod tests {
         let (gate, token) = (Gate::new().unwrap(), Asked::default());
         let down = Refusal::Unjudged(Error::Call { function: "C_Login", rv: RvError::DeviceRemoved });
         for refusal in [down, Refusal::FinalTry, Refusal::PinLocked] {
-            assert_eq!(gate.admit(&Pin::new(b"1234"), |_| Err(refusal.clone())), Err(refusal));
+            assert_eq!(gate.admit(&Pin::new(b"1234"), Instant::now(), |_| Err(refusal.clone())), Err(refusal));
         }
         assert_eq!(offer(&gate, &token, b"1234"), Ok(()));
         assert_eq!(token.times(), 1);
@@ -323,12 +368,12 @@ mod tests {
     #[test]
     fn puts_a_new_pin_in_the_place_of_the_old_one() {
         let (gate, token) = (Gate::new().unwrap(), Asked::default());
-        let is_new = |pin: &[u8]| gate.could_be_new(&Pin::new(pin));
+        let is_new = |pin: &[u8]| gate.could_be_new(&Pin::new(pin), Instant::now());
         assert!(!is_new(b"5678"), "nothing is in force yet");
         offer(&gate, &token, b"0000").unwrap_err();
         offer(&gate, &token, b"1234").unwrap();
         assert!(is_new(b"5678") && !is_new(b"0000"));
-        gate.is_wrong(&Pin::new(b"9999"));
+        gate.is_wrong(&Pin::new(b"9999"), Verdict::Wrong);
         assert!(!is_new(b"9999"));
         gate.replace(&Pin::new(b"5678"));
         assert_eq!(offer(&gate, &token, b"5678"), Ok(()));
@@ -345,10 +390,32 @@ mod tests {
         offer(&gate, &token, b"1234").unwrap();
         let kept = gate.kept().unwrap();
         assert_eq!(kept.expose_secret().as_slice(), b"1234");
-        assert!(gate.revoke(&kept) && !gate.revoke(&kept));
+        assert!(gate.revoke(&kept, Verdict::Wrong) && !gate.revoke(&kept, Verdict::Wrong));
         assert!(gate.kept().is_none());
         assert_eq!(offer(&gate, &token, b"1234"), Err(Refusal::WrongPin));
         assert_eq!(token.times(), 2, "a PIN known to be wrong was tried again");
+    }
+
+    #[test]
+    fn a_doubtful_refusal_counts_for_a_while() {
+        let (gate, token, now) = (Gate::new().unwrap(), Asked::default(), Instant::now());
+        let late = now + DOUBT;
+        let early = late - Duration::from_millis(1);
+        let offer = |at| gate.admit(&Pin::new(b"1234"), at, |pin| token.judge(pin));
+        let doubts = |at| gate.admit(&Pin::new(b"1234"), at, |_| Err(Refusal::DoubtfulPin));
+        assert_eq!(doubts(now), Err(Refusal::DoubtfulPin));
+        assert_eq!((offer(early), token.times()), (Err(Refusal::DoubtfulPin), 0));
+        assert_eq!(doubts(late), Err(Refusal::DoubtfulPin), "not tried again");
+        assert_eq!(gate.state.read().unwrap().wrong.len(), 1);
+        let now = late + DOUBT;
+        assert_eq!((offer(now), token.times()), (Ok(()), 1));
+        // The one that is kept, and another beside it.
+        gate.is_wrong(&Pin::new(b"5678"), Verdict::Doubtful(now));
+        let could_be = |at| gate.could_be_new(&Pin::new(b"5678"), at);
+        assert!(!could_be(now + DOUBT - Duration::from_millis(1)) && could_be(now + DOUBT));
+        assert!(gate.revoke(&gate.kept().unwrap(), Verdict::Doubtful(now)) && gate.kept().is_none());
+        assert_eq!(offer(now), Err(Refusal::DoubtfulPin));
+        assert_eq!((offer(now + DOUBT), token.times()), (Ok(()), 2));
     }
 
     #[test]
@@ -357,7 +424,7 @@ mod tests {
         offer(&gate, &token, b"1234").unwrap();
         let old = gate.kept().unwrap();
         gate.replace(&Pin::new(b"5678"));
-        assert!(!gate.revoke(&old));
+        assert!(!gate.revoke(&old, Verdict::Wrong));
         assert_eq!(gate.kept().unwrap().expose_secret().as_slice(), b"5678");
         assert_eq!(offer(&gate, &token, b"5678"), Ok(()));
         assert_eq!(offer(&gate, &token, b"1234"), Err(Refusal::WrongPin));
@@ -368,7 +435,8 @@ mod tests {
     fn survives_a_panic_of_the_proof() {
         let (gate, token) = (Arc::new(Gate::new().unwrap()), Asked::default());
         let theirs = Arc::clone(&gate);
-        let panicked = thread::spawn(move || theirs.admit(&Pin::new(b"1234"), |_| panic!("as a test"))).join();
+        let panicked =
+            thread::spawn(move || theirs.admit(&Pin::new(b"1234"), Instant::now(), |_| panic!("as a test"))).join();
         assert!(panicked.is_err());
         assert_eq!(offer(&gate, &token, b"0000"), Err(Refusal::WrongPin));
         assert_eq!(offer(&gate, &token, b"1234"), Ok(()));

@@ -9,7 +9,8 @@ use cryptoki::error::RvError;
 use cryptoki::session::{Session, UserType};
 
 use super::error::Error;
-use super::login::{is_wrong_pin, tells_login};
+use super::gate::Verdict;
+use super::login::{is_vague, is_wrong_pin, tells_login};
 use super::module::Inside;
 use super::policy::LoginKind;
 use super::slot::{self, TokenInfo};
@@ -46,8 +47,16 @@ impl Token {
             let pin = self.gate.kept().ok_or(REFUSED)?;
             match session.login_with_raw(kind, &pin).map_err(Error::from) {
                 Err(error) if error.rv().is_some_and(is_wrong_pin) => {
-                    if self.gate.revoke(&pin) {
-                        log::warn!("token {}: {error}: the PIN has been changed", self.info().name());
+                    let name = self.info().name();
+                    let is_doubtful = error.rv().is_some_and(is_vague);
+                    if is_doubtful && slot::is_empty(self.library.pkcs11_of(session), self.slot) {
+                        log::debug!("token {name}: {error}: there is none in the slot");
+                        return Err(slot::EMPTY);
+                    }
+                    let verdict = if is_doubtful { Verdict::Doubtful(Instant::now()) } else { Verdict::Wrong };
+                    if self.gate.revoke(&pin, verdict) {
+                        let what = if is_doubtful { ", or the token is in trouble" } else { "" };
+                        log::warn!("token {name}: {error}: the PIN has been changed{what}");
                         return Err(error);
                     }
                     // The one that has taken its place has been proved.

@@ -31,7 +31,7 @@ impl Token {
         if self.login_kind() != LoginKind::User {
             return Err(Refusal::NoJudge);
         }
-        self.gate.admit(pin, |pin| self.prove(pin))?;
+        self.gate.admit(pin, Instant::now(), |pin| self.prove(pin))?;
         self.changes.came_from(pin.origin());
         Ok(())
     }
@@ -56,7 +56,7 @@ impl Token {
             }
             self.look_at_pin(&inside)?;
             let told = tells_login(session).unwrap_or(false);
-            let was_in = self.log_in_by_typing(session).map_err(refusal)?;
+            let was_in = self.log_in_by_typing(session).map_err(|error| refusal(error, || false))?;
             self.look_around(&inside, Some((session, told && !was_in)))
         })?;
         *typed = true;
@@ -89,7 +89,8 @@ impl Token {
         }
         self.on_anchor(&inside, |session| {
             let told = tells_login(session).unwrap_or(false);
-            let was_in = log_in(session, pin).inspect_err(|refusal| self.hint_at_pad(refusal))?;
+            let was_in = log_in(session, pin, || slot::is_empty(inside.pkcs11(), self.slot))
+                .inspect_err(|refusal| self.hint_at_pad(refusal))?;
             self.look_around(&inside, Some((session, told && !was_in)))
         })?;
         // Only now: what a module answers to a wrong PIN is not sure.
@@ -170,7 +171,7 @@ impl Token {
     }
 
     fn hint_at_pad(&self, refusal: &Refusal) {
-        if *refusal == Refusal::WrongPin && self.info().protected_authentication_path {
+        if matches!(refusal, Refusal::WrongPin | Refusal::DoubtfulPin) && self.info().protected_authentication_path {
             log::warn!(
                 "token {}: it refuses a PIN that is not typed at the token itself, or this one\nhint: login = \"protected-path\" has it asked for there",
                 self.info().name()
@@ -179,8 +180,8 @@ impl Token {
     }
 }
 
-/// Proves a PIN. Whether somebody was logged in already, who is so no more.
-pub(super) fn log_in(session: &Session, pin: &Pin<'_>) -> Result<bool, Refusal> {
+/// Proves a PIN; `is_away` tells whether there is no token in the slot. Whether somebody was logged in already, who is so no more.
+pub(super) fn log_in(session: &Session, pin: &Pin<'_>, is_away: impl Fn() -> bool) -> Result<bool, Refusal> {
     let secret = pin.secret();
     let attempt = || session.login_with_raw(UserType::User, &secret).map_err(Error::from);
     match attempt() {
@@ -188,31 +189,32 @@ pub(super) fn log_in(session: &Session, pin: &Pin<'_>) -> Result<bool, Refusal> 
         Err(error) if error.rv() == Some(RvError::UserAlreadyLoggedIn) => {
             // Somebody else's PIN, then. Nobody is served before a PIN is known, so nobody is disturbed.
             session.logout().map_err(|error| Refusal::Unjudged(error.into()))?;
-            attempt().map(|()| true).map_err(refusal)
+            attempt().map(|()| true).map_err(|error| refusal(error, is_away))
         }
-        Err(error) => Err(refusal(error)),
+        Err(error) => Err(refusal(error, is_away)),
     }
 }
 
 /// What a failed C_Login says of the PIN.
-fn refusal(error: Error) -> Refusal {
+fn refusal(error: Error, is_away: impl Fn() -> bool) -> Refusal {
     match error.rv() {
+        Some(rv) if is_vague(rv) && is_away() => Refusal::Unjudged(slot::EMPTY),
+        Some(rv) if is_vague(rv) => Refusal::DoubtfulPin,
         Some(rv) if is_wrong_pin(rv) => Refusal::WrongPin,
         Some(RvError::PinLocked) => Refusal::PinLocked,
         _ => Refusal::Unjudged(error),
     }
 }
 
-/// What C_Login says of a wrong PIN: NetHSM USER_TYPE_INVALID, and YubiHSM ARGUMENTS_BAD of one of the wrong form.
+/// What C_Login says of a wrong PIN.
 pub(super) fn is_wrong_pin(rv: RvError) -> bool {
-    matches!(
-        rv,
-        RvError::ArgumentsBad
-            | RvError::PinIncorrect
-            | RvError::PinInvalid
-            | RvError::PinLenRange
-            | RvError::UserTypeInvalid
-    )
+    matches!(rv, RvError::PinIncorrect | RvError::PinInvalid | RvError::PinLenRange) || is_vague(rv)
+}
+
+/// What it says of a wrong PIN and of much else: NetHSM USER_TYPE_INVALID, also where it is locked or does not answer, and YubiHSM
+/// ARGUMENTS_BAD of a PIN of the wrong form.
+pub(super) fn is_vague(rv: RvError) -> bool {
+    matches!(rv, RvError::ArgumentsBad | RvError::UserTypeInvalid)
 }
 
 /// Whether the session says that it is logged in; it does if the binding does not understand what it says.

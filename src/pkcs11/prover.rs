@@ -24,6 +24,7 @@ const RIGHT: u8 = 42;
 const WRONG: u8 = 43;
 const UNTRIED: u8 = 44;
 const FAILED: u8 = 45;
+const DOUBTFUL: u8 = 46;
 
 /// How long the process may take: a module's start and one login, over a network.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -36,6 +37,8 @@ pub(super) enum Proof {
     Right,
     /// The token says so.
     Wrong,
+    /// The token says so, or is in trouble.
+    Doubtful,
     /// The token said that a wrong one was tried before, so this one was not.
     Untried,
     /// The process failed.
@@ -56,6 +59,7 @@ impl Prover {
             Ok(status) => match status.code().and_then(|code| u8::try_from(code).ok()) {
                 Some(RIGHT) => Proof::Right,
                 Some(WRONG) => Proof::Wrong,
+                Some(DOUBTFUL) => Proof::Doubtful,
                 Some(UNTRIED) => Proof::Untried,
                 _ => Proof::Unknown(format!("the process that tries it ended: {status}")),
             },
@@ -131,12 +135,13 @@ fn judge(lib_path: &Path, slot_id: u64, serial: &str, pin: &Pin<'_>) -> Option<u
         return Some(UNTRIED);
     }
     let session = inside.pkcs11().open_rw_session(*slot).ok()?;
-    match login::log_in(&session, pin) {
+    match login::log_in(&session, pin, || slot::is_empty(inside.pkcs11(), *slot)) {
         Ok(_) => {
             let _ = session.logout();
             Some(RIGHT)
         }
         Err(Refusal::WrongPin | Refusal::PinLocked) => Some(WRONG),
+        Err(Refusal::DoubtfulPin) => Some(DOUBTFUL),
         Err(_) => None,
     }
 }

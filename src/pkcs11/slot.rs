@@ -4,6 +4,7 @@
 use std::sync::PoisonError;
 
 use cryptoki::context::Pkcs11;
+use cryptoki::error::RvError;
 use cryptoki::session::Session;
 use cryptoki::slot::{Limit, Slot};
 
@@ -150,6 +151,14 @@ impl TokenInfo {
     pub(super) fn unreadable(slot: Slot) -> Self {
         Self { slot_id: slot.id(), ..Self::default() }
     }
+}
+
+/// What is answered where there is no token in a slot that there was one in.
+pub(super) const EMPTY: Error = Error::Call { function: "C_GetSlotInfo", rv: RvError::TokenNotPresent };
+
+/// Whether the slot says that there is no token in it: of a token of the network, that it does not work.
+pub(super) fn is_empty(pkcs11: &Pkcs11, slot: Slot) -> bool {
+    pkcs11.get_slot_info(slot).is_ok_and(|info| !info.token_present())
 }
 
 /// A padded field without its padding: blanks as the standard has it, NULs as some modules do.

@@ -279,3 +279,46 @@ fn a_login_that_stands_is_not_given_up_where_it_could_not_be_made_anew() {
         assert_eq!(bench.count("C_Login"), before);
     });
 }
+
+/// What NetHSM's module answers to C_Login while the device is locked, or does not answer.
+const DOWN: &str =
+    "[[fault]]\nfunction = \"C_Login\"\nrv = \"CKR_USER_TYPE_INVALID\"\n[token]\nslot-says-empty = true\n";
+
+#[test]
+fn a_pin_that_is_refused_by_a_token_that_does_not_work_is_as_right_as_before() {
+    on_faulty("kept::a_pin_that_is_refused_by_a_token_that_does_not_work_is_as_right_as_before", |bench| {
+        bench.play(DOWN);
+        let tokens = bench.tokens();
+        let absent = Error::Call { function: "C_GetSlotInfo", rv: RvError::TokenNotPresent };
+        for _ in 0..3 {
+            assert_eq!(admit(&tokens, "one", PIN).err(), Some(Refusal::Unjudged(absent.clone())));
+        }
+        bench.play("");
+        let token = admit(&tokens, "one", PIN).unwrap();
+        let pair = make(&token, bench.kind()).unwrap();
+        let try_to_sign = || token.sign(&pair.private, &bench.mechanism(), &sha256(b"data"));
+        bench.happen_with("close-sessions", DOWN);
+        assert_eq!(try_to_sign().unwrap_err(), Error::Away(Box::new(absent)));
+        admit(&tokens, "one", PIN).unwrap();
+        bench.play("");
+        until("it is back", || try_to_sign().is_ok());
+    });
+}
+
+#[test]
+fn a_kept_pin_that_is_refused_in_doubt_is_not_wrong_for_good() {
+    on_faulty("kept::a_kept_pin_that_is_refused_in_doubt_is_not_wrong_for_good", |bench| {
+        let tokens = bench.tokens();
+        let token = admit(&tokens, "one", PIN).unwrap();
+        let pair = make(&token, bench.kind()).unwrap();
+        let try_to_sign = || token.sign(&pair.private, &bench.mechanism(), &sha256(b"data"));
+        let doubtful = "[[fault]]\nfunction = \"C_Login\"\nrv = \"CKR_ARGUMENTS_BAD\"\nnext = 1\n";
+        bench.happen_with("close-sessions", doubtful);
+        let before = bench.count("C_Login");
+        for _ in 0..3 {
+            assert_eq!(try_to_sign().unwrap_err().rv(), Some(RvError::PinIncorrect));
+            assert_eq!(admit(&tokens, "one", PIN).err(), Some(Refusal::DoubtfulPin));
+        }
+        assert_eq!(bench.count("C_Login"), before + 1);
+    });
+}

@@ -30,13 +30,15 @@ fn works(token: &Token) {
 #[test]
 fn a_wrong_pin_is_one_whatever_the_token_calls_it() {
     on_faulty_with_all("opening::a_wrong_pin_is_one_whatever_the_token_calls_it", |bench| {
-        for control in [
-            "wrong-pin = \"CKR_USER_TYPE_INVALID\"",
-            "wrong-pin = \"CKR_PIN_LEN_RANGE\"",
-            "pin-prefix = \"0001\"\nmalformed-pin = \"CKR_ARGUMENTS_BAD\"",
+        for (control, refusal) in [
+            ("wrong-pin = \"CKR_USER_TYPE_INVALID\"", Refusal::DoubtfulPin),
+            ("wrong-pin = \"CKR_PIN_LEN_RANGE\"", Refusal::WrongPin),
+            ("pin-prefix = \"0001\"\nmalformed-pin = \"CKR_ARGUMENTS_BAD\"", Refusal::DoubtfulPin),
         ] {
             let tokens = tokens(bench, &format!("[token]\n{control}\n"), LoginKind::User);
-            assert_eq!(admit(&tokens, "one", "wrong").err(), Some(Refusal::WrongPin), "{control}");
+            let before = bench.count("C_Login");
+            (0..3).for_each(|_| assert_eq!(admit(&tokens, "one", "wrong").err(), Some(refusal.clone()), "{control}"));
+            assert_eq!(bench.count("C_Login"), before + 1, "{control}");
         }
     });
 }

@@ -64,6 +64,7 @@ pub struct Token {
     pub away_error: Option<Rv>,
     pub away_still_works: Option<FunctionSet>,
     pub heals: Heals,
+    pub slot_says_empty: bool,
 
     pub label: Option<String>,
     pub serial: Option<String>,

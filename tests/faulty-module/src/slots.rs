@@ -93,7 +93,7 @@ pub unsafe fn get_slot_info(call: &Call, slot: CK_SLOT_ID, to: *mut CK_SLOT_INFO
     let rv = forward!(call.real, C_GetSlotInfo, slot, to);
     // SAFETY: null, or a pointer to what the real module has written.
     if let (CKR_OK, Some(info)) = (rv, unsafe { to.as_mut() }) {
-        if is_absent(call, slot) {
+        if is_absent(call, slot) || call.token().slot_says_empty {
             info.flags = info.flags & !CKF_TOKEN_PRESENT | CKF_REMOVABLE_DEVICE;
         }
     }
