@@ -197,7 +197,7 @@ impl Token {
     }
 
     /// Without a login private keys are not seen.
-    fn find_surely(&self, seat: &Seat, class: Class, id: &[u8]) -> Result<ObjectHandle, Error> {
+    pub(super) fn find_surely(&self, seat: &Seat, class: Class, id: &[u8]) -> Result<ObjectHandle, Error> {
         match object::find(&seat.session, class, id) {
             Err(Error::NotFound { .. }) if self.check_login(&seat.session)? => object::find(&seat.session, class, id),
             found => found,

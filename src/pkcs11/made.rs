@@ -117,6 +117,13 @@ impl Token {
         }
         let name = self.info().name();
         if let Some(id) = id.filter(|id| key.id != *id) {
+            match self.find_surely(seat, class, id) {
+                // It has an id of the token's choice.
+                Err(Error::NotFound { .. }) => {}
+                // tpm2-pkcs11 gives the handle of an object that was there: the client would take another's key for the new one.
+                Ok(_) | Err(Error::Ambiguous { .. }) => return Err(Error::NotTaken { attribute: "CKA_ID" }),
+                Err(error) => return Err(error),
+            }
             log::warn!("token {name}: the {class} has the CKA_ID {} instead of {}", Hex(&key.id), Hex(id));
         }
         let label = if class == Class::PublicKey { spec.public_label } else { spec.private_label };

@@ -319,11 +319,32 @@ fn what_could_not_be_completed_is_removed_and_nothing_else() {
                     [[attribute]]\nattribute = \"CKA_EXTRACTABLE\"\nvalue = true\n";
         // The handle of the public half leads to another object, by what is read of it.
         let other = "[[attribute]]\nattribute = \"CKA_ID\"\nclass = \"CKO_PUBLIC_KEY\"\nvalue = \"0x0102\"\n";
-        for (control, left) in [(open.to_owned(), 0), (format!("{open}{other}"), 1)] {
+        for (control, attribute, left) in
+            [(open.to_owned(), "CKA_SENSITIVE", 0), (format!("{open}{other}"), "CKA_ID", 1)]
+        {
             let tokens = tokens(bench, &control, Policy::default());
             let token = admit(&tokens, "one", PIN).unwrap();
-            assert_eq!(make(&token, P256).unwrap_err(), Error::NotTaken { attribute: "CKA_SENSITIVE" });
+            assert_eq!(make(&token, P256).unwrap_err(), Error::NotTaken { attribute });
             assert_eq!(token.list(&Filter::default()).unwrap().len(), left);
+        }
+    });
+}
+
+#[test]
+fn a_handle_that_leads_to_another_key_is_not_taken_for_the_new_one() {
+    on_faulty_with_all("making::a_handle_that_leads_to_another_key_is_not_taken_for_the_new_one", |bench| {
+        let other = |class: &str| {
+            let id = "attribute = \"CKA_ID\"\nvalue = \"0x0102\"";
+            format!("[[attribute]]\nclass = {class:?}\n{id}\n")
+        };
+        let (public, private) = (other("CKO_PUBLIC_KEY"), other("CKO_PRIVATE_KEY"));
+        for (control, destroyed) in [(public.clone(), 1), (private.clone(), 1), (public + &private, 0)] {
+            let tokens = tokens(bench, &control, Policy::default());
+            let token = admit(&tokens, "one", PIN).unwrap();
+            let before = bench.count("C_DestroyObject");
+            assert_eq!(make(&token, P256).unwrap_err(), Error::NotTaken { attribute: "CKA_ID" });
+            assert_eq!(bench.count("C_DestroyObject"), before + destroyed, "by a handle of another");
+            tokens.finalize();
         }
     });
 }
