@@ -13,7 +13,7 @@ use super::error::Error;
 use super::fault::Fault;
 use super::key::{Class, Hex, KeyPair, KeyPairSpec};
 use super::label::Limit;
-use super::ladder::{descend, is_of_the_template, told};
+use super::ladder::{descend, is_of_the_template, may_be_trouble, told};
 use super::learnt::Labels;
 use super::object;
 use super::policy::IdLength;
@@ -110,6 +110,7 @@ impl Token {
     ) -> Result<KeyPair, Error> {
         let plan = plan(spec.kind)?;
         let mut first = None;
+        let mut is_sure = true;
         for length in self.id_lengths() {
             let id = match self.new_id(&seat.session, length) {
                 Ok(id) => id,
@@ -124,12 +125,17 @@ impl Token {
                 return Err(LOST);
             }
             begun.set(true);
-            match self.make(&seat.session, spec, &plan, id.as_deref()) {
+            let is_vague = Cell::new(false);
+            match self.make(&seat.session, spec, &plan, id.as_deref(), &is_vague) {
                 Ok(made) => {
-                    self.learn(|learnt| learnt.id_length = Some(length));
+                    self.learn(|learnt| {
+                        let is_likely = learnt.likely_id_length.replace(length) == Some(length);
+                        learnt.id_length = (is_sure || is_likely).then_some(length);
+                    });
                     return self.settle(seat, spec, &made, id.as_deref());
                 }
                 Err(error) if is_of_the_template(&error) && self.left_nothing(&seat.session, id.as_deref()) => {
+                    is_sure &= !is_vague.get();
                     first.get_or_insert(error);
                 }
                 Err(error) => return Err(told(first, error)),
@@ -204,7 +210,15 @@ impl Token {
         }
     }
 
-    fn make(&self, session: &Session, spec: &KeyPairSpec<'_>, plan: &Plan, id: Option<&[u8]>) -> Result<Made, Error> {
+    /// `is_vague` is set where a refusal may as well have been trouble.
+    fn make(
+        &self,
+        session: &Session,
+        spec: &KeyPairSpec<'_>,
+        plan: &Plan,
+        id: Option<&[u8]>,
+        is_vague: &Cell<bool>,
+    ) -> Result<Made, Error> {
         let name = self.info().name();
         let labels = |limit: Limit| {
             [spec.public_label, spec.private_label].map(|label| label.and_then(|label| limit.fit(label)))
@@ -224,6 +238,7 @@ impl Token {
             let made = session.generate_key_pair(&plan.mechanism, &public, &private).map_err(Error::from);
             if let Err(error) = &made {
                 log::debug!("token {name}: template {rung:?}: {error}");
+                is_vague.set(is_vague.get() || may_be_trouble(error));
             }
             made
         };

@@ -101,6 +101,11 @@ pub(super) fn is_of_the_template(error: &Error) -> bool {
     matches!(judge(error), Refused::Template | Refused::Perhaps)
 }
 
+/// Whether it may as well be trouble that passes.
+pub(super) fn may_be_trouble(error: &Error) -> bool {
+    judge(error) == Refused::Perhaps
+}
+
 fn judge(error: &Error) -> Refused {
     match error.rv() {
         Some(RvError::CurveNotSupported | RvError::DomainParamsInvalid) => Refused::Curve,

@@ -21,6 +21,8 @@ pub struct Learnt {
     pub shapes: Shapes,
     /// CKA_ID of new keys.
     pub id_length: Option<IdLength>,
+    /// One that was taken where it may as well have been trouble that passed that made a better one fail.
+    pub likely_id_length: Option<IdLength>,
     /// What becomes of labels.
     pub labels: Option<Labels>,
     /// Whether labels can be changed.

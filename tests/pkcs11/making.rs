@@ -149,6 +149,20 @@ fn gives_ids_of_the_length_that_the_token_takes() {
 }
 
 #[test]
+fn trouble_that_passes_does_not_shorten_all_ids_to_come() {
+    on_faulty_with_all("making::trouble_that_passes_does_not_shorten_all_ids_to_come", |bench| {
+        let fails = refuse("C_GenerateKeyPair", "attribute = \"CKA_ID\"\nlonger-than = 16\nrv = \"CKR_DEVICE_ERROR\"");
+        let tokens = tokens(bench, &fails, Policy::default());
+        let token = admit(&tokens, "one", PIN).unwrap();
+        assert_eq!(make(&token, P256).unwrap().private.id.len(), 16);
+        assert_eq!(token.learnt().id_length, None);
+        bench.play("");
+        assert_eq!(make(&token, P256).unwrap().private.id.len(), Settings::DEFAULT_ID_LENGTH);
+        assert_eq!(token.learnt().id_length, Some(IdLength::Bytes(Settings::DEFAULT_ID_LENGTH)));
+    });
+}
+
+#[test]
 fn an_id_that_the_token_chooses_becomes_the_identifier() {
     on_faulty_with_all("making::an_id_that_the_token_chooses_becomes_the_identifier", |bench| {
         for (control, len) in [
