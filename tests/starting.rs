@@ -270,6 +270,30 @@ fn whichever_process_is_told_to_stop_both_do_in_order() {
     bridge.is_gone();
 }
 
+/// As `pkill` does, and a service manager with a control group.
+#[test]
+fn both_processes_told_to_stop_at_once_stop_in_order() {
+    let place = Place::new(60);
+    let bridge = place.start();
+    let mut client = bridge.client();
+    let pair = client.create_key_pair(&KeySpec::any(&place.token));
+    place.faulty.play("[[fault]]\nfunction = \"C_Sign\"\nhang = true\n");
+    std::thread::scope(|scope| {
+        let sign = scope.spawn(|| client.sign(&pair.private, place.token.sign_parameters(), b"data"));
+        until("it signs", || place.faulty.count("calls-hanging") == 1);
+        let child = bridge.child();
+        kill("TERM", &child);
+        kill("TERM", &bridge.supervisor);
+        until("it stops", || place.log().contains("stopping"));
+        // That the other signal comes meanwhile: without it, this holds nothing.
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        place.faulty.play("");
+        assert!(!sign.join().unwrap().is_empty());
+    });
+    bridge.is_gone();
+    assert!(place.log().ends_with("stopped\n") && !place.log().contains("at once"), "{}", place.log());
+}
+
 #[test]
 fn a_module_that_aborts_at_every_start_is_started_again_after_growing_pauses() {
     let place = Place::new(60);

@@ -41,6 +41,11 @@ const SERVES: u8 = b'+';
 const ENDS: u8 = b'.';
 
 impl Report {
+    /// Whether there is a supervisor.
+    pub(super) fn is_heard(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// It serves from now on.
     pub(super) fn serves(&self) {
         self.say(SERVES);
