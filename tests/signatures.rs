@@ -96,14 +96,18 @@ fn ecdsa_signatures_verify_on_every_curve() {
 }
 
 #[test]
-fn a_recommended_curve_wins_over_the_length() {
+fn a_recommended_curve_and_the_length_have_to_agree() {
     let token = Token::create();
     if token.cannot_make(&KeySpec::ecdsa(384)) {
         return;
     }
     let bridge = Bridge::start(&token);
     let mut client = Client::connect(&bridge, &token);
-    for (length, name) in [(Some(256), "both"), (None, "alone")] {
+    for (length, curve) in [(384, tags::curve::P_256), (256, tags::curve::P_384), (0, tags::curve::P_384)] {
+        client.call(KeySpec::new(algorithm::ECDSA, Some(length), Some(curve)).item()).is_refused(reason::INVALID_FIELD);
+    }
+    assert_eq!(token.objects(), Vec::<String>::new());
+    for (length, name) in [(Some(384), "both"), (None, "alone")] {
         let spec = KeySpec::new(algorithm::ECDSA, length, Some(tags::curve::P_384)).named(name);
         let pair = client.create_key_pair(&spec);
         let key = public_key(&client.get_public(&pair.public, None));

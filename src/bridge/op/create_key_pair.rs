@@ -282,7 +282,13 @@ fn elliptic(curve: Option<RecommendedCurve>, length: Option<i32>) -> Outcome<Key
     if let Some(asked) = curve {
         let curve = Curve::ALL.into_iter().find(|curve| recommended_curve(*curve) == asked);
         let curve = curve.ok_or_else(|| Failure::invalid_field(format!("Recommended Curve {asked} is not served")))?;
-        return Ok(KeyKind::Ec(curve));
+        return match length.filter(|length| !lengths(curve).contains(length)) {
+            Some(other) => Err(Failure::invalid_field(format!(
+                "Cryptographic Length {other}: keys on the Recommended Curve have {} bits",
+                curve.bits()
+            ))),
+            None => Ok(KeyKind::Ec(curve)),
+        };
     }
     match length {
         Some(256) => Ok(KeyKind::Ec(Curve::P256)),
@@ -295,10 +301,20 @@ fn elliptic(curve: Option<RecommendedCurve>, length: Option<i32>) -> Outcome<Key
     }
 }
 
+/// What clients call the length of a key on the curve: that of its field, or of an encoded Edwards point.
+fn lengths(curve: Curve) -> &'static [i32] {
+    match curve {
+        Curve::P256 => &[256],
+        Curve::P384 => &[384],
+        Curve::P521 => &[521],
+        Curve::Ed25519 => &[255, 256],
+        Curve::Ed448 => &[448, 456],
+    }
+}
+
 fn edwards(curve: Curve, asked: Option<RecommendedCurve>, length: Option<i32>) -> Outcome<KeyKind> {
-    let lengths: &[i32] = if curve == Curve::Ed25519 { &[255, 256] } else { &[448, 456] };
     let fits = asked.is_none_or(|asked| asked == recommended_curve(curve))
-        && length.is_none_or(|length| lengths.contains(&length));
+        && length.is_none_or(|length| lengths(curve).contains(&length));
     if fits {
         Ok(KeyKind::Ec(curve))
     } else {
@@ -312,5 +328,25 @@ fn same<T: PartialEq + Copy>(field: &str, private: Option<T>, public: Option<T>)
             Err(Failure::invalid_field(format!("{field} differs between private and public key")))
         }
         (private, public) => Ok(private.or(public)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_curve_that_is_named_takes_its_own_lengths_in_either_spelling_and_no_other() {
+        for curve in Curve::ALL {
+            let named = recommended_curve(curve);
+            for length in [None].into_iter().chain(lengths(curve).iter().map(|length| Some(*length))) {
+                assert_eq!(elliptic(Some(named), length).unwrap(), KeyKind::Ec(curve), "{length:?}");
+            }
+            for other in [0, -1, 128, 257, 512, 520, 528] {
+                let refused = elliptic(Some(named), Some(other)).unwrap_err();
+                assert_eq!(refused.reason, ResultReason::INVALID_FIELD, "{curve:?} {other}");
+            }
+        }
+        assert!(lengths(Curve::Ed25519) == [255, 256] && lengths(Curve::Ed448) == [448, 456]);
     }
 }
