@@ -20,6 +20,7 @@ use super::policy::IdLength;
 use super::repair::LOST;
 use super::template::{LADDER, Plan, Rung, Said, plan, templates};
 use super::token::{Seat, Token};
+use super::trouble::Trouble;
 use super::watch;
 
 /// Ids of fewer bytes are looked for before they are used: chance may well have given them away already.
@@ -62,17 +63,22 @@ impl Token {
     pub fn generate_key_pair(&self, spec: &KeyPairSpec<'_>) -> Result<KeyPair, Error> {
         let _stay = watch::stay();
         let _change = self.change()?;
-        let mut again = true;
+        let (mut again, mut trouble) = (true, Trouble::default());
         loop {
-            let begun = Cell::new(false);
+            let (begun, repairs) = (Cell::new(false), Cell::new(0));
             // The CKA_ID tried last: all others are known to have left nothing.
             let tried = RefCell::new(None);
-            let why = match self.run_until(&begun, |seat| self.generate_on(seat, spec, &tried, &begun)) {
+            let result = self.run_until(&begun, |seat| {
+                repairs.set(seat.repairs);
+                self.generate_on(seat, spec, &tried, &begun)
+            });
+            let why = match result {
                 Err(error) if begun.get() => error,
                 result => return result,
             };
             let fault = why.fault();
-            if fault == Fault::Request && why != Error::Disturbed {
+            let is_disturbed = why == Error::Disturbed;
+            if fault == Fault::Request && !is_disturbed {
                 if why.rv() == Some(RvError::FunctionRejected) {
                     log::error!("token {}: {why}: {NAMELESS}", self.info().name());
                 }
@@ -83,9 +89,22 @@ impl Token {
                 Some(id) => format!("the CKA_ID {}", Hex(id)),
                 None => "a CKA_ID that the token chose".to_owned(),
             };
-            match self.clear(id.as_deref()) {
+            // A session may say that it is logged in where it is not: then nothing else makes the login anew, and private keys are not
+            // seen.
+            let is_mended = fault != Fault::Login || self.mend(why.clone(), repairs.get(), &mut trouble).is_ok();
+            let cleared = self.clear(id.as_deref());
+            let may_go_on = again && is_mended && !watch::is_overdue();
+            match cleared {
                 // The call never began; and now that it is known that nothing is there, this is no second pair.
-                Ok(Cleared::Nothing) if again && matches!(fault, Fault::Session | Fault::Login) => again = false,
+                Ok(Cleared::Nothing) if may_go_on && matches!(fault, Fault::Session | Fault::Login) => again = false,
+                // Nor is it where what was there has been removed for certain: another has another id.
+                Ok(Cleared::Pair) if may_go_on && (is_disturbed || matches!(fault, Fault::Session | Fault::Login)) => {
+                    log::info!(
+                        "token {}: {why}: the key pair was removed again, and another is made",
+                        self.info().name()
+                    );
+                    again = false;
+                }
                 Ok(Cleared::Nothing) if fault == Fault::Busy => return Err(why),
                 Ok(Cleared::Nothing) => return Err(unsettled("the key pair was not made", why)),
                 Ok(Cleared::Pair) => return Err(unsettled("the key pair was removed again", why)),

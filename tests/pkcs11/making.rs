@@ -392,6 +392,41 @@ fn trouble_after_a_refused_template_leaves_no_pair_behind() {
 }
 
 #[test]
+fn a_login_that_is_lost_where_sessions_say_that_it_stands_costs_no_key() {
+    on_faulty_with_all("making::a_login_that_is_lost_where_sessions_say_that_it_stands_costs_no_key", |bench| {
+        let tokens = tokens(bench, "", Policy { template: bench.template(), ..Policy::default() });
+        let token = admit(&tokens, "one", PIN).unwrap();
+        token.random(8).unwrap();
+        bench.happen_with("logout", "[token]\nsession-state = \"rw-user\"\n");
+        signs(&token, P256);
+        assert_eq!(token.list(&Filter::default()).unwrap().len(), 2);
+    });
+}
+
+#[test]
+fn a_pair_that_was_made_as_its_session_was_lost_is_removed_and_another_made() {
+    on_faulty_with_all("making::a_pair_that_was_made_as_its_session_was_lost_is_removed_and_another_made", |bench| {
+        let policy = || Policy { template: bench.template(), ..Policy::default() };
+        for rv in ["CKR_SESSION_HANDLE_INVALID", "CKR_USER_NOT_LOGGED_IN"] {
+            let lost = format!("[[fault]]\nfunction = \"C_GenerateKeyPair\"\nafter = true\nnext = 1\nrv = {rv:?}\n");
+            let tokens = tokens(bench, "", policy());
+            let token = admit(&tokens, "one", PIN).unwrap();
+            let before = token.list(&Filter::default()).unwrap().len();
+            bench.play(&lost);
+            signs(&token, P256);
+            assert_eq!(token.list(&Filter::default()).unwrap().len(), before + 2, "one pair, not two");
+            // Once.
+            bench.play(&lost.replace("next = 1", "next = 2"));
+            let error = make(&token, P256).unwrap_err();
+            assert!(matches!(&error, Error::Unsettled { outcome, .. } if outcome.contains("removed")), "{error}");
+            assert_eq!(token.list(&Filter::default()).unwrap().len(), before + 2);
+            bench.play("");
+            tokens.finalize();
+        }
+    });
+}
+
+#[test]
 fn of_a_pair_that_cannot_be_looked_for_it_is_said_that_it_may_be_there() {
     on_faulty_with_all("making::of_a_pair_that_cannot_be_looked_for_it_is_said_that_it_may_be_there", |bench| {
         let lost = |more: &str| {
@@ -450,6 +485,7 @@ fn a_pair_is_not_taken_for_another_whose_handles_it_had() {
             let call_timeout = Duration::from_secs(1);
             let tokens = bench.tokens_as(&Settings { policies, call_timeout, ..Settings::new(bench.module.clone()) });
             let token = admit(&tokens, "one", PIN).unwrap();
+            let earlier = token.list(&Filter::default()).unwrap().len();
             let other = make(&token, P256).unwrap();
             let before = token.list(&Filter::default()).unwrap();
             bench.happen_with("logout", NUMBERED);
@@ -457,9 +493,13 @@ fn a_pair_is_not_taken_for_another_whose_handles_it_had() {
             // It has been made, and is about to be read back, when handles are dealt anew.
             let reads = "[[fault]]\nfunctions = \"C_GetAttributeValue\"\nevents = \"logout\"\nhang = true\nnext = 1\n";
             bench.play(&format!("{NUMBERED}{reads}"));
-            let made = disturbed(bench, &token, &other, NUMBERED);
-            assert!(matches!(made, Err(Error::Unsettled { .. })), "{:?}", made.map(|pair| pair.private.id.clone()));
-            assert_eq!(token.list(&Filter::default()).unwrap(), before);
+            // It is removed, and another is made.
+            let made = disturbed(bench, &token, &other, NUMBERED).unwrap();
+            assert_ne!(made.private.id, other.private.id);
+            let after = token.list(&Filter::default()).unwrap();
+            assert!(before.iter().all(|object| after.contains(object)));
+            assert_eq!(after.len() - before.len(), before.len() - earlier, "one pair, not two");
+            token.sign(&made.private, &Mechanism::Ecdsa, &sha256(b"data")).unwrap();
             tokens.finalize();
         }
     });
