@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use cryptoki::types::RawAuthPin;
@@ -12,6 +12,7 @@ use ring::{hmac, rand};
 use secrecy::ExposeSecret;
 
 use super::error::Error;
+use super::turnstile::Turnstile;
 
 /// A PIN as a client offers it. It borrows its bytes, and can neither be printed nor copied.
 pub struct Pin<'a>(&'a [u8], Option<IpAddr>);
@@ -106,7 +107,7 @@ const DOUBT: Duration = Duration::from_secs(60);
 pub(super) struct Gate {
     key: hmac::Key,
     /// Held while a PIN is proved, and taken before whatever that waits for. Whoever is inside the module does not take it.
-    proving: Mutex<()>,
+    proving: Turnstile,
     /// Never held during a call: those who log in anew read the PIN from here, in the middle of theirs.
     state: RwLock<State>,
 }
@@ -164,7 +165,7 @@ impl Gate {
     pub(super) fn new() -> Result<Self, Error> {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &rand::SystemRandom::new())
             .map_err(|_| Error::Unsupported("keeping PINs apart without the system's random numbers"))?;
-        Ok(Self { key, proving: Mutex::default(), state: RwLock::default() })
+        Ok(Self { key, proving: Turnstile::default(), state: RwLock::default() })
     }
 
     /// Judges `pin`; `prove` asks the token, and is called only while no PIN is known to be right and this one is not
@@ -180,7 +181,7 @@ impl Gate {
         if let Some(verdict) = known() {
             return verdict;
         }
-        let _alone = self.proving.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.proving.enter().map_err(Refusal::Unjudged)?;
         if let Some(verdict) = known() {
             return verdict;
         }

@@ -137,7 +137,7 @@ impl Token {
             };
             *tried.borrow_mut() = id.clone();
             watch::makes();
-            let _making = self.making.begin();
+            let _making = self.changing.making.begin();
             let alone = self.alone();
             // Another token would make it, whose session this is by now.
             if seat.claim.is_lost() {

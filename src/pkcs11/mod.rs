@@ -7,6 +7,7 @@
 mod attempts;
 mod cache;
 mod change;
+mod changing;
 mod crypto;
 mod curve;
 mod data_object;
@@ -45,6 +46,7 @@ mod template;
 mod token;
 mod tokens;
 mod trouble;
+mod turnstile;
 mod watch;
 
 use std::path::PathBuf;

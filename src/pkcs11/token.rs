@@ -2,11 +2,8 @@
 #![forbid(unsafe_code)]
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{
-    Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError, Weak,
-};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::Duration;
 
 use cryptoki::error::RvError;
 use cryptoki::object::ObjectHandle;
@@ -17,6 +14,7 @@ use super::Settings;
 use super::attempts::Attempts;
 use super::cache::{Forgotten, Handles, Keys, Nameless, Sightings};
 use super::change::Changes;
+use super::changing::Changing;
 use super::error::Error;
 use super::gate::Gate;
 use super::health::Health;
@@ -33,7 +31,6 @@ use super::repair::LOST;
 use super::search::Efforts;
 use super::slot::TokenInfo;
 use super::spread::Waits;
-use super::watch;
 
 /// How many session handles in a row may turn out to be held already, before the module is taken for one that knows no others.
 const HANDLES: usize = 64;
@@ -72,41 +69,11 @@ pub struct Token {
     /// How long to wait for a session, or for a repair.
     pub(super) wait: Duration,
     pub(super) waits: Waits,
-    /// How long a search makes way for a change.
-    patience: Duration,
     pub(super) me: Weak<Self>,
-    /// Whether somebody makes a key: those who wait for their turn to change objects may have to wait for as long as that takes.
-    pub(super) making: Making,
-    /// Held by whoever makes, changes or destroys objects: SoftHSM errs and NSS deadlocks otherwise.
-    change: Mutex<()>,
-    /// Read by searches, written by the calls that make, change or destroy: SoftHSM fails to make a key, and leaves an object without
-    /// any attribute behind, while another session searches. Taken after a session is lent, never before.
-    searches: RwLock<()>,
+    pub(super) changing: Changing,
     // Sessions are closed before the library is finalized: fields are dropped in this order.
     pub(super) pool: Pool<Seat>,
     pub(super) library: Arc<Library>,
-}
-
-/// Whether a key is being made.
-#[derive(Default)]
-pub(super) struct Making(AtomicBool);
-
-impl Making {
-    /// It is, until the guard is dropped. One at a time makes keys.
-    pub(super) fn begin(&self) -> impl Drop + '_ {
-        struct Guard<'m>(&'m Making);
-        impl Drop for Guard<'_> {
-            fn drop(&mut self) {
-                self.0.0.store(false, Ordering::Relaxed);
-            }
-        }
-        self.0.store(true, Ordering::Relaxed);
-        Guard(self)
-    }
-
-    fn is_going_on(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
 }
 
 /// A session and the object handles found in it.
@@ -180,11 +147,8 @@ impl Token {
             typed: Mutex::new(false),
             wait,
             waits: Waits::default(),
-            patience: settings.call_timeout / 4,
             me: Weak::clone(me),
-            making: Making::default(),
-            change: Mutex::default(),
-            searches: RwLock::default(),
+            changing: Changing::new(settings.call_timeout / 4),
             pool: Pool::new(places(&info, max_sessions), wait),
             id_length: settings.id_length,
             learnt: Mutex::new(Learnt::default().fixed(&policy)),
@@ -252,55 +216,6 @@ impl Token {
     /// Whether another token has taken its place, so that it has to be looked for by its name.
     pub(super) fn is_replaced(&self) -> bool {
         self.health.is_replaced()
-    }
-
-    /// Waits for the right to make, change or destroy objects.
-    ///
-    /// # Errors
-    /// [`Error::Late`]
-    pub(super) fn change(&self) -> Result<MutexGuard<'_, ()>, Error> {
-        if self.making.is_going_on() {
-            watch::waits_for_a_maker();
-        }
-        let change = self.change_however_late();
-        if watch::is_overdue() { Err(Error::Late) } else { Ok(change) }
-    }
-
-    /// The same for what no client waits for.
-    pub(super) fn change_however_late(&self) -> MutexGuard<'_, ()> {
-        self.change.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Keeps searches out for as long as a call makes, changes or destroys an object.
-    pub(super) fn alone(&self) -> RwLockWriteGuard<'_, ()> {
-        self.searches.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Lets no call make, change or destroy an object during a search, unless one takes so long that the client of the search would be
-    /// told that the HSM does not answer: a key that is being made for minutes is not worth all others.
-    pub(super) fn searching<T>(&self, search: impl FnOnce() -> T) -> T {
-        let _shared = self.out_of_the_way();
-        search()
-    }
-
-    fn out_of_the_way(&self) -> Option<RwLockReadGuard<'_, ()>> {
-        const LOOK_AGAIN: Duration = Duration::from_millis(2);
-        let mut since = None;
-        loop {
-            match self.searches.try_read() {
-                Ok(shared) => return Some(shared),
-                Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
-                Err(TryLockError::WouldBlock) => {}
-            }
-            if since.get_or_insert_with(Instant::now).elapsed() >= self.patience {
-                log::debug!(
-                    "token {}: searched while an object is made or changed, which takes long",
-                    self.info.name()
-                );
-                return None;
-            }
-            thread::sleep(LOOK_AGAIN);
-        }
     }
 
     /// Does `work` on an object, once more if its handle turns out to be stale. Only for what may be done twice.

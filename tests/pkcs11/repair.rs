@@ -475,3 +475,48 @@ fn a_token_that_allows_one_session_serves_many() {
         }
     });
 }
+
+#[test]
+fn who_waits_behind_a_call_that_hangs_gives_up_in_his_time() {
+    on_faulty("repair::who_waits_behind_a_call_that_hangs_gives_up_in_his_time", |bench| {
+        let settings = Settings {
+            call_timeout: Duration::from_secs(1),
+            generate_timeout: Duration::from_secs(1),
+            ..Settings::new(bench.module.clone())
+        };
+        let hang = |function: &str| bench.play(&format!("[[fault]]\nfunction = {function:?}\nhang = true\nnext = 1\n"));
+        let hangs = || until("a call hangs", || bench.count("calls-hanging") == 1);
+        let tokens = Arc::new(bench.tokens_as(&settings));
+        hang("C_Login");
+        let admits = || {
+            let tokens = Arc::clone(&tokens);
+            thread::spawn(move || admit(&tokens, "one", PIN).map(drop))
+        };
+        let first = admits();
+        hangs();
+        let second = admits();
+        until("the second gives up", || second.is_finished());
+        assert_eq!(second.join().unwrap(), Err(Refusal::Unjudged(Error::Late)));
+        assert!(!first.is_finished());
+        bench.play("");
+        first.join().unwrap().unwrap();
+        let token = admit(&tokens, "one", PIN).unwrap();
+        let id = make(&token, bench.kind()).unwrap().private.id.clone();
+        hang("C_DestroyObject");
+        let destroys = |class| {
+            let (token, id) = (Arc::clone(&token), id.clone());
+            thread::spawn(move || token.destroy(class, &id))
+        };
+        let first = destroys(Class::PrivateKey);
+        hangs();
+        let second = destroys(Class::PublicKey);
+        until("the second gives up", || second.is_finished());
+        assert_eq!(second.join().unwrap(), Err(Error::Late));
+        assert!(!first.is_finished());
+        // Others are served meanwhile.
+        token.random(8).unwrap();
+        bench.play("");
+        first.join().unwrap().unwrap();
+        token.destroy(Class::PublicKey, &id).unwrap();
+    });
+}
