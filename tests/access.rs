@@ -7,6 +7,7 @@ mod support;
 use std::fs::{self, Permissions};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,8 @@ use support::message::Item;
 use support::scratch::Scratch;
 use support::spy::Spy;
 use support::tags::{operation, reason};
-use support::{Bridge, Client, Faulty, KeySpec, Token};
+use support::ttlv::Node;
+use support::{Bridge, Client, Faulty, KeySpec, Response, Token, until};
 
 fn random() -> Item {
     Item::new(operation::LOCATE, vec![])
@@ -139,17 +141,28 @@ fn who_repeats_a_wrong_pin_is_cut_off_and_keeps_no_other_of_its_address_out() {
     let server = format!("unauthenticated-timeout = 4\nmax-unauthenticated = {PLACES}");
     let bridge = Bridge::start_with(&token, Options { server, ..Options::default() });
     let wrong = (token.label.as_str(), "wrong-5523");
+    let answered = AtomicUsize::new(0);
     thread::scope(|scope| {
         let repeating = || {
             let mut client = Client::connect_as(&bridge, Some(wrong));
             let request = client.request(vec![random()]).encode();
-            let answers = (0..40).take_while(|_| client.try_send(&request) && client.try_receive().is_ok()).count();
+            let mut ask = || client.try_send(&request) && client.try_receive().is_ok();
+            let answers =
+                (0..40).take_while(|_| ask()).inspect(|_| drop(answered.fetch_add(1, Ordering::Relaxed))).count();
             assert!(answers < 40, "not cut off");
         };
         let repeaters: Vec<_> = (0..PLACES).map(|_| scope.spawn(repeating)).collect();
-        thread::sleep(Duration::from_millis(700));
-        // All places are taken.
-        Client::connect(&bridge, &token).call(random()).payload();
+        until("all places are taken", || answered.load(Ordering::Relaxed) >= PLACES);
+        // Those that are being answered give way to nobody of their own address, but they are not always.
+        let right = Some((token.label.as_str(), token.pin.as_str()));
+        until("who has the right PIN gets in", || {
+            Client::connect_showing(&bridge, right, None).is_ok_and(|mut client| {
+                let request = client.request(vec![random()]).encode();
+                let answer = client.try_send(&request).then(|| client.try_receive().ok()).flatten();
+                answer.is_some_and(|it| Response::read(&Node::decode(&it).unwrap()).answers[0].status == 0)
+            })
+        });
+        assert!(!repeaters.iter().all(|repeater| repeater.is_finished()), "only after all of them were cut off");
         repeaters.into_iter().for_each(|repeater| repeater.join().unwrap());
     });
 }
@@ -281,14 +294,17 @@ fn who_asks_while_the_hsm_is_away_does_not_fill_the_log() {
     let faulty = Faulty::new();
     faulty.play(AWAY);
     let bridge = Bridge::start_with(&token, Options { log_level: Some("info"), ..faulty.options() });
+    let since = Instant::now();
     let mut stranger = Client::connect_as(&bridge, None);
     for number in 0..200 {
         stranger.login = Some((token.label.clone(), format!("guess-{number}")));
         stranger.call(random()).is_refused(reason::GENERAL_FAILURE);
     }
     let (_, log) = bridge.stop();
-    assert_eq!(log.matches("login not possible").count(), 1, "{log}");
-    assert!(log.lines().count() < 20, "{log}");
+    // Once a minute.
+    let most = 1 + usize::try_from(since.elapsed().as_secs() / 60).unwrap();
+    assert!((1..=most).contains(&log.matches("login not possible").count()), "{log}");
+    assert!(log.lines().count() < 20 * most, "{log}");
 }
 
 #[test]

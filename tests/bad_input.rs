@@ -6,6 +6,7 @@
 mod support;
 
 use std::net::Shutdown;
+use std::time::Instant;
 
 use support::key::unique_identifier;
 use support::message::{Item, Response, protocol_version};
@@ -440,6 +441,7 @@ fn a_payload_is_looked_at_only_after_its_sender_has_proved_itself() {
 fn a_flood_of_what_is_refused_does_not_fill_the_log() {
     let token = Token::create();
     let bridge = Bridge::start(&token);
+    let since = Instant::now();
     for _ in 0..100 {
         let mut client = Client::connect_as(&bridge, None);
         client.send(b"no KMIP");
@@ -450,5 +452,7 @@ fn a_flood_of_what_is_refused_does_not_fill_the_log() {
     let (_, log) = bridge.stop();
     let (told, all) = (log.matches("refused: ").count(), log.lines().filter(|line| line.contains("refused: ")));
     let plain = all.filter(|line| line.contains(" INFO ")).count();
-    assert!(told >= 100 && (1..=20).contains(&plain), "{plain} of {told}");
+    // Twenty a minute.
+    let most = 20 * (1 + usize::try_from(since.elapsed().as_secs() / 60).unwrap());
+    assert!(told >= 100 && (1..=most).contains(&plain), "{plain} of {told}");
 }

@@ -319,7 +319,7 @@ fn what_comes_between_signatures_waits_for_those_before_it() {
 #[test]
 fn a_batch_that_has_ended_does_not_wait_for_a_call_that_hangs() {
     let (token, faulty) = (Token::create(), Faulty::new());
-    let options = Options { pkcs11: "call-timeout = 1".to_owned(), ..faulty.options() };
+    let options = Options { pkcs11: "call-timeout = 4".to_owned(), ..faulty.options() };
     let bridge = Bridge::start_with(&token, options);
     let mut good = Client::connect(&bridge, &token);
     let pair = good.create_key_pair(&KeySpec::any(&token));

@@ -20,13 +20,13 @@ use support::{Bridge, Client, Faulty, Item, KeySpec, Request, Response, Token, u
 
 const NEW_PIN: &str = "pin-6027";
 
-/// A bridge that gives a call to the module a second.
+/// A bridge that gives a call to the module a second, but for one that makes keys: on a slow machine that takes longer.
 fn impatient(faulty: &Faulty, token: &Token) -> Bridge {
     Bridge::start_with(token, impatiently(faulty))
 }
 
 fn impatiently(faulty: &Faulty) -> Options {
-    Options { pkcs11: "call-timeout = 1\ngenerate-timeout = 1".to_string(), ..faulty.options() }
+    Options { pkcs11: "call-timeout = 1\ngenerate-timeout = 60".to_string(), ..faulty.options() }
 }
 
 #[test]
@@ -140,7 +140,8 @@ fn a_batch_that_hangs_tells_what_was_done_and_does_no_more() {
         label = token.label,
         file = private("password", password)
     );
-    let bridge = Bridge::start_with(&token, Options { tables, ..impatiently(&faulty) });
+    let pkcs11 = "call-timeout = 1\ngenerate-timeout = 5".to_owned();
+    let bridge = Bridge::start_with(&token, Options { pkcs11, tables, ..faulty.options() });
     let mut good = Client::connect(&bridge, &token);
     let pair = good.create_key_pair(&KeySpec::any(&token));
     let mut addresses = Vec::new();

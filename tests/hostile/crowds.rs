@@ -130,7 +130,9 @@ fn refuses_only_new_connections(stage: &mut Stage, limits: &str, lifted: &str) {
 
 #[test]
 fn running_out_of_descriptors_or_memory_refuses_new_connections_only() {
-    let mut stage = Stage::set("");
+    // What is held is to stay, however long it takes to come.
+    let server = "handshake-timeout = 600\nunauthenticated-timeout = 600".to_owned();
+    let mut stage = Stage::with(Options { server, ..Options::default() });
     let descriptors = stage.bridge.descriptors() + 40;
     refuses_only_new_connections(&mut stage, &format!("--nofile={descriptors}:"), "--nofile=4096:");
     assert!(stage.bridge.log().contains("open files are for the module"), "descriptors did not run out");

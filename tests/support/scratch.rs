@@ -4,7 +4,7 @@ use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::{env, fs, process};
+use std::{env, fs, io, process};
 
 /// A directory of its own (mode 0700) under the system's one for temporary files; removed on drop by who made it.
 pub struct Scratch {
@@ -14,11 +14,26 @@ pub struct Scratch {
 
 impl Scratch {
     pub fn new(purpose: &str) -> Scratch {
+        Scratch::within(&env::temp_dir(), purpose).expect("a new directory for the test")
+    }
+
+    /// The same, in memory where there is a place for that: what waits for a disk at each change, as a database does, waits long on some.
+    #[allow(dead_code)] // not every program of tests has a token of its own
+    pub fn in_memory(purpose: &str) -> Scratch {
+        Scratch::within(Path::new("/dev/shm"), purpose).unwrap_or_else(|_| Scratch::new(purpose))
+    }
+
+    fn within(parent: &Path, purpose: &str) -> io::Result<Scratch> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = env::temp_dir().join(format!("cascade-hsm-bridge-{purpose}-{}-{number}", process::id()));
-        DirBuilder::new().mode(0o700).create(&path).expect("a new directory for the test");
-        Scratch { path, is_own: true }
+        loop {
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let path = parent.join(format!("cascade-hsm-bridge-{purpose}-{}-{number}", process::id()));
+            match DirBuilder::new().mode(0o700).create(&path) {
+                // Of a test that was killed, whose process had the same number.
+                Err(why) if why.kind() == io::ErrorKind::AlreadyExists => {}
+                made => return made.map(|()| Scratch { path, is_own: true }),
+            }
+        }
     }
 
     /// The directory of another process, which removes it.

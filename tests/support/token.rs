@@ -41,7 +41,8 @@ impl Token {
 
     /// A store without a token.
     pub fn empty() -> Token {
-        let (hsm, store) = (Hsm::chosen(), Scratch::new("token"));
+        let hsm = Hsm::chosen();
+        let store = if hsm == Hsm::Kryoptic { Scratch::in_memory("token") } else { Scratch::new("token") };
         let Place { mut environment, services } = hsm.set_up(store.path());
         environment.push((INHERITED, store.path().into()));
         Token { environment, services, ..Token::of(hsm, store) }
