@@ -317,6 +317,21 @@ fn what_comes_between_signatures_waits_for_those_before_it() {
 }
 
 #[test]
+fn a_batch_whose_client_has_gone_goes_no_further() {
+    let (token, faulty) = (Token::create(), Faulty::new());
+    let bridge = Bridge::start_with(&token, faulty.options());
+    let mut client = Client::connect(&bridge, &token);
+    client.random(8);
+    faulty.play("[[fault]]\nfunction = \"C_GenerateRandom\"\ndelay-ms = 100\n");
+    let (count, items) = (faulty.count("C_GenerateRandom"), 100_u8);
+    client.send(&client.request((0..items).map(|number| random(&[number])).collect()).encode());
+    until("it is begun", || faulty.count("C_GenerateRandom") > count);
+    drop(client);
+    until("the connection ends", || bridge.log().contains(" requests answered"));
+    assert!(faulty.count("C_GenerateRandom") < count + u64::from(items));
+}
+
+#[test]
 fn a_batch_that_has_ended_does_not_wait_for_a_call_that_hangs() {
     let (token, faulty) = (Token::create(), Faulty::new());
     let options = Options { pkcs11: "call-timeout = 4".to_owned(), ..faulty.options() };

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use log::debug;
 
@@ -17,6 +18,7 @@ pub(super) struct Batch<'a, 'b> {
     header: &'a RequestHeader<'a>,
     context: Context<'a>,
     response: Response<'b>,
+    begun: Instant,
 }
 
 impl<'a, 'b> Batch<'a, 'b> {
@@ -27,7 +29,7 @@ impl<'a, 'b> Batch<'a, 'b> {
         version: Version,
         response: Response<'b>,
     ) -> Self {
-        Self { peer, header, context: Context::new(bridge, peer, header, version), response }
+        Self { peer, header, context: Context::new(bridge, peer, header, version), response, begun: Instant::now() }
     }
 
     /// Carries out the items and ends the response. Whether the client was admitted to a token.
@@ -105,7 +107,13 @@ impl<'a, 'b> Batch<'a, 'b> {
         if self.header.batch_count == 1 {
             return false;
         }
-        let is_last = (outcome.is_err() && self.header.continuation == Continuation::Stop) || self.response.is_full();
+        // What was done is done; but nobody wants the rest any more.
+        let has_left = self.peer.has_left(self.begun);
+        if has_left {
+            debug!("{}: the client has gone, the rest of its batch is not begun", self.peer.address);
+        }
+        let is_failure = outcome.is_err() && self.header.continuation == Continuation::Stop;
+        let is_last = is_failure || has_left || self.response.is_full();
         let goes_on = self.peer.progress.answered(self.response.since(start)) && !is_last;
         if is_last {
             self.peer.progress.ended();

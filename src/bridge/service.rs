@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use log::{debug, trace};
 
@@ -74,6 +74,11 @@ impl Peer {
         self.progress.is_given_up() || self.gone.get().is_some_and(|is_gone| is_gone())
     }
 
+    /// Whether the client no longer waits for what it asked for at that time.
+    pub(super) fn has_left(&self, asked: Instant) -> bool {
+        asked.elapsed() >= LATE && self.is_gone()
+    }
+
     /// The response to its message is to be sent so much later.
     pub(super) fn hold_back(&self, pause: Duration) {
         self.pause.store(u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -99,6 +104,9 @@ impl Peer {
         self.certificate.get()
     }
 }
+
+/// Until then a client that has closed its end may only have said that it sends no more; later it has given up.
+const LATE: Duration = Duration::from_secs(1);
 
 /// What becomes of the connection after a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

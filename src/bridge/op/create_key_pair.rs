@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::HashSet;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::super::attribute::USAGE_BITS;
 use super::super::mechanism::generator;
@@ -15,9 +15,6 @@ use crate::kmip::{
 };
 use crate::pkcs11::{Class, Curve, Error, KeyKind, KeyPair, KeyPairSpec, Token, Usage, Use};
 use crate::ttlv::{Item, Writer};
-
-/// A client that closes its end before this has said that it sends no more; one that does so later has given up.
-const LATE: Duration = Duration::from_secs(1);
 
 /// Whether the token can make any key pair that is served here.
 pub(super) fn backed(token: &Token) -> bool {
@@ -64,8 +61,7 @@ pub(super) fn handle(context: &mut Context<'_>, payload: &Item<'_>, w: &mut Writ
     let (private, public) =
         (ident::format(Class::PrivateKey, &pair.private.id), ident::format(Class::PublicKey, &pair.public.id));
     context.audit(format_args!("made key pair {private}, {public}"));
-    let is_late = asked.elapsed() >= LATE && context.peer.is_gone();
-    if is_late || context.peer.progress.is_given_up() {
+    if context.peer.has_left(asked) || context.peer.progress.is_given_up() {
         return Err(withdraw(
             &token,
             &pair,
