@@ -8,6 +8,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use log::{Level, Record};
 
+use super::{AUDIT, syslog};
+
 /// How a line begins; all are followed by the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
@@ -15,7 +17,7 @@ pub enum Form {
     Journal,
     /// `warning: `, for the answer to a command.
     Plain,
-    /// `<30>cascade-hsm-bridge[123]: `, for syslog, which adds the time.
+    /// `<30>cascade-hsm-bridge[123]: `, for syslog, which adds the time; [awaited](syslog::AWAITED) if it is of the audit trail.
     Syslog,
     /// `2026-01-31T12:00:00Z INFO  `, for people.
     Timed,
@@ -41,6 +43,9 @@ impl Form {
             }
             Form::Syslog => {
                 let priority = DAEMON | severity(level);
+                if record.target() == AUDIT {
+                    write!(out, "{}", syslog::AWAITED)?;
+                }
                 writeln!(out, "<{priority}>{}[{}]: {message}", env!("CARGO_PKG_NAME"), std::process::id())
             }
             Form::Timed => writeln!(out, "{} {level:<5} {message}", Utc(SystemTime::now())),
@@ -171,6 +176,18 @@ mod tests {
         let expected = format!("<30>cascade-hsm-bridge[{}]: started\n", std::process::id());
         assert_eq!(line(Form::Syslog, Level::Info, "started"), expected);
         assert!(line(Form::Syslog, Level::Warn, "x").starts_with("<28>"));
+    }
+
+    #[test]
+    fn has_syslog_wait_for_the_audit_trail_and_for_no_other_line() {
+        let line = |target: &str, message: &str| {
+            let mut out = Vec::new();
+            let message = format_args!("{message}");
+            Form::Syslog.write(&mut out, &Record::builder().target(target).args(message).build()).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert!(line(AUDIT, "audit: made").starts_with("\u{1}<30>"));
+        assert!(line("cascade_hsm_bridge::bridge", "\u{1}audit: made").starts_with("<30>"));
     }
 
     #[test]
