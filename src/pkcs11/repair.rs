@@ -3,12 +3,13 @@
 
 use std::cell::Cell;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
 use cryptoki::error::RvError;
 use cryptoki::session::Session;
+use cryptoki::slot::Slot;
 
 use super::deals::Dealing;
 use super::error::Error;
@@ -19,7 +20,7 @@ use super::login::{is_wrong_pin, tells_login};
 use super::module::Inside;
 use super::object;
 use super::policy::LoginKind;
-use super::slot;
+use super::slot::{self, TokenInfo};
 use super::token::{Seat, Token};
 use super::trouble::{Seen, Trouble};
 use super::watch;
@@ -365,13 +366,23 @@ impl Token {
     fn has_moved(&self) -> Result<bool, Error> {
         let me = self.info();
         let slots = slot::scan(&self.library.enter()?)?;
-        let namesakes: Vec<_> = slots
-            .iter()
-            .filter_map(|(_, info)| info.as_ref())
-            .filter(|info| info.initialized && (info.label == me.label || info.slot_id == me.slot_id))
-            .collect();
-        let is_here = namesakes.iter().any(|info| info.slot_id == me.slot_id && info.is_same(me));
-        Ok(!is_here && !namesakes.is_empty())
+        let mut infos = slots.iter().filter_map(|(_, info)| info.as_ref());
+        if let Some(info) = infos.clone().find(|info| info.initialized && info.slot_id == me.slot_id) {
+            return Ok(!info.is_same(me));
+        }
+        // One that was there beside it is not it.
+        let others = self.namesakes.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(infos.any(|info| {
+            me.is_namesake(info) && !others.iter().any(|(id, serial)| (*id, serial) == (info.slot_id, &info.serial))
+        }))
+    }
+
+    /// Remembers which other tokens have its name, while it is there too.
+    pub(super) fn note_namesakes(&self, slots: &[(Slot, Option<TokenInfo>)]) {
+        let infos = slots.iter().filter_map(|(_, info)| info.as_ref());
+        let others = infos.filter(|info| self.info().is_namesake(info));
+        *self.namesakes.lock().unwrap_or_else(PoisonError::into_inner) =
+            others.map(|info| (info.slot_id, info.serial.clone())).collect();
     }
 }
 

@@ -147,6 +147,11 @@ impl TokenInfo {
         (&self.serial, &self.label) == (&other.serial, &other.label)
     }
 
+    /// Whether `other`, in another slot, could be taken for this one.
+    pub(super) fn is_namesake(&self, other: &Self) -> bool {
+        other.initialized && other.label == self.label && other.slot_id != self.slot_id
+    }
+
     /// What can be said of a token that does not describe itself.
     pub(super) fn unreadable(slot: Slot) -> Self {
         Self { slot_id: slot.id(), ..Self::default() }

@@ -46,6 +46,8 @@ pub struct Token {
     pub(super) id_length: usize,
     pub(super) learnt: Mutex<Learnt>,
     pub(super) slot: Slot,
+    /// Slot and serial number of tokens that have the same label, and were seen while this one was there.
+    pub(super) namesakes: Mutex<Vec<(u64, String)>>,
     pub(super) gate: Gate,
     pub(super) attempts: Attempts,
     pub(super) changes: Changes,
@@ -155,6 +157,7 @@ impl Token {
             policy,
             info,
             slot,
+            namesakes: Mutex::default(),
             library,
         });
         token.library.tokens.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&token));

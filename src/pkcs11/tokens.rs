@@ -286,12 +286,14 @@ impl Tokens {
         if let Some(token) = found.by_slot.get(&slot.id()) {
             // One that does not describe itself just now is taken for the one that was there.
             if info.as_ref().is_none_or(|info| token.info().is_same(info)) && !token.is_replaced() {
+                token.note_namesakes(slots);
                 return Ok(Arc::clone(token));
             }
         }
         let info = info.unwrap_or_else(|| TokenInfo::unreadable(slot));
         let token = Token::new(Arc::clone(&self.library), slot, info, &self.settings);
         let token = token.map_err(Refusal::Unjudged)?;
+        token.note_namesakes(slots);
         if let Some(gone) = found.by_slot.insert(slot.id(), Arc::clone(&token)) {
             // Another token in the same slot, whose PIN has to be proved anew.
             log::info!("slot {}: token {} made way for token {}", slot.id(), gone.info().name(), token.info().name());

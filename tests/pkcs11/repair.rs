@@ -10,7 +10,8 @@ use cascade_hsm_bridge::pkcs11::{
 };
 use cryptoki::error::RvError;
 
-use crate::bench::{Bench, PIN, admit, make, on_faulty, sha256};
+use crate::bench::{Bench, PIN, admit, make, on, on_faulty, sha256};
+use crate::support::faulty;
 
 /// Every operation, each after `damage`; those that make and destroy too if `changes`.
 fn all_go_on_after(bench: &Bench, changes: bool, damage: impl Fn()) {
@@ -518,5 +519,29 @@ fn who_waits_behind_a_call_that_hangs_gives_up_in_his_time() {
         bench.play("");
         first.join().unwrap().unwrap();
         token.destroy(Class::PublicKey, &id).unwrap();
+    });
+}
+
+#[test]
+fn a_token_that_goes_while_another_has_its_name_is_not_taken_for_replaced() {
+    const TEST: &str = "repair::a_token_that_goes_while_another_has_its_name_is_not_taken_for_replaced";
+    on(TEST, &faulty::module(), &["one", "two"], |bench| {
+        const TWINS: &str = "[tokens.two]\nlabel = \"one\"\n";
+        let tokens = bench.tokens();
+        let slot = tokens.present().unwrap().into_iter().find(|token| token.label == "one").unwrap().slot_id;
+        bench.play(TWINS);
+        let admits = || admit(&tokens, &slot.to_string(), PIN);
+        let token = admits().unwrap();
+        let pair = make(&token, bench.kind()).unwrap();
+        let sign = || token.sign(&pair.private, &bench.mechanism(), &sha256(b"data"));
+        bench.play(&format!("{TWINS}[tokens.one]\naway = true\n"));
+        assert!(matches!(sign(), Err(Error::Away(_))));
+        let before = bench.count("C_GetSlotList");
+        until("it is looked for", || bench.count("C_GetSlotList") >= before + 6 || admits().is_err());
+        assert!(Arc::ptr_eq(&token, &admits().unwrap()));
+        assert!(matches!(sign(), Err(Error::Away(_))));
+        bench.play(TWINS);
+        until("it is back", || sign().is_ok());
+        assert!(Arc::ptr_eq(&token, &admits().unwrap()));
     });
 }
