@@ -116,20 +116,14 @@ impl Token {
         inside: &Inside<'_>,
         mut work: impl FnMut(&Session) -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
-        let mut anchor = self.pool.take_anchor().map_err(Refusal::Unjudged)?;
+        let (mut anchor, place) = self.pool.take_anchor().map_err(Refusal::Unjudged)?;
         let mut trouble = Trouble::default();
         loop {
             // One whose handle was issued again is another session by now, maybe with another token, which would be asked for its PIN.
             if let Some(lost) = anchor.take_if(|seat| seat.claim.is_lost()) {
                 lost.forget();
             }
-            let seat = match anchor.take().map_or_else(|| self.open(inside), Ok) {
-                Ok(seat) => seat,
-                Err(error) => {
-                    self.pool.anchor(None);
-                    return Err(Refusal::Unjudged(error));
-                }
-            };
+            let seat = anchor.take().map_or_else(|| self.open(inside), Ok).map_err(Refusal::Unjudged)?;
             let verdict = work(&seat.session);
             // Nor does it count what another token says.
             let verdict = if seat.claim.is_lost() { Err(Refusal::Unjudged(LOST)) } else { verdict };
@@ -141,13 +135,9 @@ impl Token {
                         log::debug!("token {}: {error}: tried again on another session", self.info().name());
                         continue;
                     }
-                    self.pool.anchor(None);
                 }
-                Err(Refusal::Unjudged(_)) => {
-                    drop(seat);
-                    self.pool.anchor(None);
-                }
-                _ => self.pool.anchor(Some(seat)),
+                Err(Refusal::Unjudged(_)) => drop(seat),
+                _ => place.keep(seat),
             }
             return verdict;
         }

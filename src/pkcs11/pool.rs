@@ -176,18 +176,18 @@ impl<S> Pool<S> {
         outcome.map(|()| state)
     }
 
-    /// Takes the anchor out, to log in with it; waits for whoever has it. `None` if there is none. [`Self::anchor`] has to
-    /// follow.
+    /// Takes the anchor out, to log in with it; waits for whoever has it. `None` if there is none. Its place tells what is to be the
+    /// anchor from then on.
     ///
     /// # Errors
     /// [`Error::NoSession`] if it is not given back in time.
-    pub(super) fn take_anchor(&self) -> Result<Option<S>, Error> {
+    pub(super) fn take_anchor(&self) -> Result<(Option<S>, Place<'_, S>), Error> {
         let started = Instant::now();
         let mut state = self.lock();
         loop {
             match std::mem::replace(&mut state.anchor, Anchor::Lent) {
-                Anchor::Home(session) => return Ok(Some(session)),
-                Anchor::None => return Ok(None),
+                Anchor::Home(session) => return Ok((Some(session), Place(Some(self)))),
+                Anchor::None => return Ok((None, Place(Some(self)))),
                 Anchor::Lent => {}
             }
             let Some(left) = self.wait.checked_sub(started.elapsed()) else { return Err(Error::NoSession) };
@@ -196,7 +196,7 @@ impl<S> Pool<S> {
     }
 
     /// Keeps `session` as the anchor; without one, the token has none.
-    pub(super) fn anchor(&self, session: Option<S>) {
+    fn anchor(&self, session: Option<S>) {
         let mut state = self.lock();
         state.anchor = session.map_or(Anchor::None, Anchor::Home);
         state.wake_first();
@@ -228,6 +228,27 @@ impl<S> Pool<S> {
     /// The state is whole whenever the lock is free, even after a panic elsewhere.
     fn lock(&self) -> MutexGuard<'_, State<S>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The place of an anchor that is taken out. Dropped, it leaves the token without one, whatever became of who took it: others would wait
+/// for it in vain.
+pub(super) struct Place<'p, S>(Option<&'p Pool<S>>);
+
+impl<S> Place<'_, S> {
+    /// Keeps `session` as the anchor.
+    pub(super) fn keep(mut self, session: S) {
+        if let Some(pool) = self.0.take() {
+            pool.anchor(Some(session));
+        }
+    }
+}
+
+impl<S> Drop for Place<'_, S> {
+    fn drop(&mut self) {
+        if let Some(pool) = self.0 {
+            pool.anchor(None);
+        }
     }
 }
 

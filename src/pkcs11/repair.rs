@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, Weak};
 use std::thread;
@@ -189,23 +190,17 @@ impl Token {
     fn reopen(&self, fault: Fault) -> Result<bool, Error> {
         let inside = self.library.enter()?;
         let may_log_in = self.recognise(&inside)?;
-        let anchor = self.pool.take_anchor()?;
+        let (anchor, place) = self.pool.take_anchor()?;
         // Kept until the handles are forgotten that sessions lent now have found: they may be another object's by then.
         let mut dealing = None;
+        let forgets = Forgets(self);
         let reopened = self.reopen_on(&inside, anchor, fault, may_log_in, &mut dealing);
-        self.forget_handles();
+        drop(forgets);
         drop(dealing);
-        match reopened {
-            Ok((mut anchor, was_lost)) => {
-                anchor.repairs = self.health.repairs().saturating_add(1);
-                self.pool.anchor(Some(anchor));
-                Ok(was_lost)
-            }
-            Err(error) => {
-                self.pool.anchor(None);
-                Err(error)
-            }
-        }
+        let (mut anchor, was_lost) = reopened?;
+        anchor.repairs = self.health.repairs().saturating_add(1);
+        place.keep(anchor);
+        Ok(was_lost)
     }
 
     /// The session that keeps the login, and whether the one before, or its login, was lost.
@@ -280,16 +275,14 @@ impl Token {
         if self.asked.swap(true, Ordering::AcqRel) {
             return;
         }
-        let me = Arc::clone(self);
-        let asker = thread::Builder::new().name("ask-token".to_owned()).spawn(move || {
+        // Dropped with the work, also where no thread is started or it panics.
+        let asked = Asked(Arc::clone(self));
+        let _asker = thread::Builder::new().name("ask-token".to_owned()).spawn(move || {
+            let Asked(me) = &asked;
             if let Err(error) = me.run(|seat| me.try_out(&seat.session)) {
                 log::debug!("token {}: {error}", me.info().name());
             }
-            me.asked.store(false, Ordering::Release);
         });
-        if asker.is_err() {
-            self.asked.store(false, Ordering::Release);
-        }
     }
 
     /// Tells an HSM in trouble from a request that it has no better word for. The states of sessions do not: YubiHSM says that
@@ -386,6 +379,24 @@ impl Token {
     }
 }
 
+/// Has the handles forgotten at its end, whatever that is.
+struct Forgets<'t>(&'t Token);
+
+impl Drop for Forgets<'_> {
+    fn drop(&mut self) {
+        self.0.forget_handles();
+    }
+}
+
+/// A token that is asked something.
+struct Asked(Arc<Token>);
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.0.asked.store(false, Ordering::Release);
+    }
+}
+
 /// Looks for a token until it is back, or nobody needs it any more.
 fn look_for(token: &Weak<Token>) {
     loop {
@@ -397,8 +408,10 @@ fn look_for(token: &Weak<Token>) {
         let name = token.info().name();
         // Requests for a token that is away ask the module nothing: that this call hangs would be seen by nobody else.
         let stay = watch::stay();
-        let back = token.is_back();
+        let back = catch_unwind(AssertUnwindSafe(|| token.is_back()));
         drop(stay);
+        // What the module says may be more than the binding understands. The panic has been logged.
+        let Ok(back) = back else { continue };
         if back.as_ref().err().is_none_or(Error::is_failed_call) {
             watch::answered();
         }

@@ -545,3 +545,23 @@ fn a_token_that_goes_while_another_has_its_name_is_not_taken_for_replaced() {
         assert!(Arc::ptr_eq(&token, &admits().unwrap()));
     });
 }
+
+#[test]
+fn a_panic_while_a_token_is_looked_for_or_opened_does_not_lose_it() {
+    on_faulty("repair::a_panic_while_a_token_is_looked_for_or_opened_does_not_lose_it", |bench| {
+        // More than there is memory for, at which the binding panics.
+        let endless =
+            |function: &str| format!("[[fault]]\nfunction = {function:?}\nquery = true\nendless = true\nnext = 1\n");
+        let settings = Settings { session_timeout: Duration::from_secs(1), ..Settings::new(bench.module.clone()) };
+        let tokens = bench.tokens_as(&settings);
+        bench.play(&endless("C_GetMechanismList"));
+        thread::scope(|scope| scope.spawn(|| admit(&tokens, "one", PIN).map(drop)).join().unwrap_err());
+        let token = admit(&tokens, "one", PIN).unwrap();
+        let before = bench.count("C_GetSlotList");
+        bench.play(&format!("[token]\naway = true\n{}", endless("C_GetSlotList")));
+        assert!(matches!(token.random(8), Err(Error::Away(_))));
+        until("it is looked for", || bench.count("C_GetSlotList") > before + 1);
+        bench.play("");
+        until("it is back", || token.random(8).is_ok());
+    });
+}

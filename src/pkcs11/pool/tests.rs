@@ -179,13 +179,13 @@ fn a_lost_session_is_not_closed_but_replaced() {
 #[test]
 fn whoever_repairs_the_anchor_waits_for_it_and_others_wait_meanwhile() {
     let (pool, token) = (Arc::new(Pool::new(0, LONG)), Token::of(1));
-    assert!(pool.take_anchor().unwrap().is_none());
+    assert!(pool.take_anchor().unwrap().0.is_none());
     pool.anchor(token.open().ok());
     let loan = pool.lend(|| token.open()).unwrap();
     let theirs = Arc::clone(&pool);
     let repair = thread::spawn(move || {
-        let anchor = theirs.take_anchor().unwrap();
-        theirs.anchor(anchor);
+        let (anchor, place) = theirs.take_anchor().unwrap();
+        place.keep(anchor.unwrap());
     });
     drop(loan);
     repair.join().unwrap();

@@ -102,11 +102,13 @@ functions! {
     C_GetInfo(to: *mut CK_INFO) on about(), by info::get_info;
     C_GetFunctionList(to: *mut *mut CK_FUNCTION_LIST) on about(), by info::get_function_list;
 
-    C_GetSlotList(present: CK_BBOOL, to: *mut Slot, count: OutLen) on about(), by slots::get_slot_list;
+    C_GetSlotList(present: CK_BBOOL, to: *mut Slot, count: OutLen)
+        on about().output(to.cast(), count), by slots::get_slot_list;
     C_GetSlotInfo(id: Slot, to: *mut CK_SLOT_INFO) on slot(id), by slots::get_slot_info;
     C_GetTokenInfo(id: Slot, to: *mut CK_TOKEN_INFO) on slot(id), by slots::get_token_info;
     C_WaitForSlotEvent(flags: CK_FLAGS, to: *mut Slot, reserved: *mut c_void) on about();
-    C_GetMechanismList(id: Slot, to: *mut CK_MECHANISM_TYPE, count: OutLen) on slot(id), by mechanisms::list;
+    C_GetMechanismList(id: Slot, to: *mut CK_MECHANISM_TYPE, count: OutLen)
+        on slot(id).output(to.cast(), count), by mechanisms::list;
     C_GetMechanismInfo(id: Slot, kind: CK_MECHANISM_TYPE, to: *mut CK_MECHANISM_INFO)
         on slot(id).kind(kind), by mechanisms::info;
     C_InitToken(id: Slot, pin: Bytes, len: Len, label: Bytes) on slot(id), by slots::init_token;

@@ -102,7 +102,7 @@ pub fn after(call: &Call, rv: CK_RV) -> CK_RV {
 
 /// What changes an answer needs one.
 fn comes_after(fault: &Fault) -> bool {
-    fault.after || !fault.answered.is_empty() || fault.corrupt || fault.shorten.is_some()
+    fault.after || !fault.answered.is_empty() || fault.corrupt || fault.shorten.is_some() || fault.endless
 }
 
 fn meets(call: &Call, rule: &Rule, rv: Option<CK_RV>) -> bool {
@@ -153,6 +153,9 @@ fn strike(call: &Call, rule: &Rule) -> Option<CK_RV> {
     if let Some(bytes) = fault.shorten {
         shorten(call, bytes);
     }
+    if fault.endless {
+        lengthen(call);
+    }
     fault.rv.map(|rv| rv.0)
 }
 
@@ -166,6 +169,15 @@ fn corrupt(call: &Call) {
     // SAFETY: the module has just written `len` bytes there.
     let last = unsafe { &mut *call.subject.output.add(len - 1) };
     *last ^= 1;
+}
+
+/// Makes the length that was asked for one that nobody has room for.
+fn lengthen(call: &Call) {
+    // SAFETY: the application passes null or a pointer to a length, here as to any module.
+    let len = unsafe { call.subject.output_len.as_mut() };
+    if let Some(len) = len.filter(|_| call.subject.output.is_null()) {
+        *len = CK_ULONG::MAX;
+    }
 }
 
 /// Makes the length that was asked for too small.

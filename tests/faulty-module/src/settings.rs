@@ -264,6 +264,8 @@ pub struct Fault {
     pub corrupt: bool,
     #[serde(default)]
     pub shorten: Option<u64>,
+    #[serde(default)]
+    pub endless: bool,
     #[serde(default, deserialize_with = "one_or_many")]
     pub events: Vec<Event>,
 }
