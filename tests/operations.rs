@@ -268,6 +268,22 @@ fn destroy_removes_both_halves_in_either_order_whatever_their_state() {
 }
 
 #[test]
+fn only_what_was_there_is_told_to_be_destroyed() {
+    let token = Token::create();
+    let bridge = Bridge::start(&token);
+    let mut client = Client::connect(&bridge, &token);
+    let pair = client.create_key_pair(&KeySpec::rsa(2048));
+    client.on_object(operation::DESTROY, &pair.public);
+    // The private key tells it still: nothing of its own is there, and this changes nothing.
+    client.on_object(operation::DESTROY, &pair.public);
+    client.get_public(&pair.public, None);
+    client.on_object(operation::DESTROY, &pair.private);
+    let (_, log) = bridge.stop();
+    let told = |id: &str| log.matches(&format!("destroyed {id} on token")).count();
+    assert_eq!((told(&pair.public), told(&pair.private)), (1, 1), "{log}");
+}
+
+#[test]
 fn rng_retrieve_gives_as_many_bytes_as_asked_for() {
     let token = Token::create();
     let bridge = Bridge::start(&token);

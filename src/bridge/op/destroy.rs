@@ -32,9 +32,10 @@ fn half(
 ) -> Outcome<String> {
     match context.object(token, named, Bare::Public) {
         Ok(object) => {
-            destroy(context, token, &object)?;
             let identifier = object.identifier();
-            context.audit(format_args!("destroyed {identifier}"));
+            if destroy(context, token, &object)? {
+                context.audit(format_args!("destroyed {identifier}"));
+            }
             Ok(identifier)
         }
         Err(failure) => {
@@ -93,11 +94,11 @@ fn has_departed(context: &mut Context<'_>, token: &Token, id: &[u8]) -> Outcome<
     Ok(bridge.departed.take(token.info().slot_id, id, context.client()?.rights()))
 }
 
-fn destroy(context: &mut Context<'_>, token: &Token, object: &Object) -> Outcome<()> {
+/// Whether there was something to destroy: a public half that only the private key tells has nothing of its own, and goes when that goes.
+fn destroy(context: &mut Context<'_>, token: &Token, object: &Object) -> Outcome<bool> {
     let id = &object.key.id;
-    // A public half that only the private key tells has nothing of its own to destroy, and goes when that goes.
     if !object.is_stored() {
-        return Ok(());
+        return Ok(false);
     }
     let had_public = object.class == Class::PrivateKey && (object.key.public.is_some() || is_there(token, id)?);
     token.destroy(object.class, id)?;
@@ -105,7 +106,7 @@ fn destroy(context: &mut Context<'_>, token: &Token, object: &Object) -> Outcome
     if had_public && !is_there(token, id).unwrap_or(false) {
         note_departed(context, token, id)?;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Whether the token has a public key object with this CKA_ID.
