@@ -265,8 +265,12 @@ fn locate_keeps_its_answer_small_unless_the_client_says_what_it_takes() {
     };
     let (shown, size) = found(vec![], None);
     assert!((100..160).contains(&shown) && size <= 8192, "{shown} in {size} bytes");
+    assert_eq!(found(vec![], None), (shown, size));
     assert_eq!(found(vec![], Some(1 << 20)).0, 160);
     assert_eq!(found(vec![integer(tags::MAXIMUM_ITEMS, 200)], None).0, 160);
+    let (_, log) = bridge.stop();
+    let warned = |line: &&str| line.contains(" WARN ") && line.contains("Locate answers");
+    assert_eq!(log.lines().filter(warned).count(), 1, "{log}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -49,6 +49,8 @@ pub struct Peer {
     pause: AtomicU64,
     gone: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
     certificate: OnceLock<Certificate>,
+    /// Whether it was told in the log that an answer was shortened.
+    is_shortened: AtomicBool,
 }
 
 impl Peer {
@@ -61,6 +63,7 @@ impl Peer {
             pause: AtomicU64::new(0),
             gone: OnceLock::new(),
             certificate: OnceLock::new(),
+            is_shortened: AtomicBool::new(false),
         }
     }
 
@@ -93,6 +96,11 @@ impl Peer {
     /// The response to its message is in the hands of who sends it: nobody has to give it up any more.
     pub fn has_response(&self) {
         self.progress.clear();
+    }
+
+    /// Whether no answer to it was shortened yet, as far as was asked here.
+    pub(super) fn is_first_shortened(&self) -> bool {
+        !self.is_shortened.swap(true, Ordering::Relaxed)
     }
 
     /// TLS has verified that the client has this certificate, given in DER.

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::fmt::Display;
 
-use log::warn;
+use log::{Level, log, warn};
 
 use super::super::Bridge;
 use super::super::attribute::{self, Subject};
@@ -95,7 +95,10 @@ fn shorten(context: &Context<'_>, identifiers: &[String], most: Option<usize>) -
     let mut shown = 0_usize;
     for identifier in identifiers {
         let Some(left) = room.checked_sub(identifier.len().saturating_add(16)) else {
-            warn!(
+            // Once: clients look for keys often, and a batch can hold a thousand.
+            let level = if context.peer.is_first_shortened() { Level::Warn } else { Level::Debug };
+            log!(
+                level,
                 "{}: Locate answers {shown} of {} identifiers: the client states neither Maximum Items nor Maximum Response Size",
                 context.peer.address,
                 identifiers.len()
