@@ -56,7 +56,7 @@ impl Token {
             }
             self.look_at_pin(&inside)?;
             let told = tells_login(session).unwrap_or(false);
-            let was_in = self.log_in_by_typing(session).map_err(|error| refusal(error, || false))?;
+            let was_in = self.announced(|| self.log_in_by_typing(session)).map_err(|error| refusal(error, || false))?;
             self.look_around(&inside, Some((session, told && !was_in)))
         })?;
         *typed = true;
@@ -89,14 +89,24 @@ impl Token {
         }
         self.on_anchor(&inside, |session| {
             let told = tells_login(session).unwrap_or(false);
-            let was_in = log_in(session, pin, || slot::is_empty(inside.pkcs11(), self.slot))
-                .inspect_err(|refusal| self.hint_at_pad(refusal))?;
+            let is_away = || slot::is_empty(inside.pkcs11(), self.slot);
+            let was_in =
+                self.announced(|| log_in(session, pin, is_away)).inspect_err(|refusal| self.hint_at_pad(refusal))?;
             self.look_around(&inside, Some((session, told && !was_in)))
         })?;
         // Only now: what a module answers to a wrong PIN is not sure.
         self.attempts.give_back();
         log::info!("token {}: logged in, {} mechanisms", self.info().name(), self.mechanisms().iter().count());
         Ok(())
+    }
+
+    /// Logs in, and has everybody who uses a handle know of it: the token may deal its handles anew. Sessions that are open since before
+    /// a PIN was revoked, or since an earlier login, have some.
+    fn announced<T>(&self, log_in: impl FnOnce() -> T) -> T {
+        let _dealing = self.health.deals().begin();
+        let done = log_in();
+        self.forget_handles();
+        done
     }
 
     /// Refuses to have a PIN tried where a wrong one would lock the token, or where it is locked.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
 
-use cascade_hsm_bridge::pkcs11::{Class, Error, KeyPair, Refusal, Settings, Token};
+use cascade_hsm_bridge::pkcs11::{Class, Error, KeyPair, LoginKind, Policy, Refusal, Settings, Token};
 use cryptoki::error::RvError;
 
 use crate::bench::{Bench, PIN, admit, make, on_faulty, sha256};
@@ -320,5 +320,36 @@ fn a_kept_pin_that_is_refused_in_doubt_is_not_wrong_for_good() {
             assert_eq!(admit(&tokens, "one", PIN).err(), Some(Refusal::DoubtfulPin));
         }
         assert_eq!(bench.count("C_Login"), before + 1);
+    });
+}
+
+#[test]
+fn a_handle_that_becomes_another_keys_when_a_pin_is_proved_checks_no_signature() {
+    on_faulty("kept::a_handle_that_becomes_another_keys_when_a_pin_is_proved_checks_no_signature", |bench| {
+        bench.play(NUMBERED);
+        let tokens = bench.tokens();
+        let token = admit(&tokens, "one", PIN).unwrap();
+        let (one, other) = (make(&token, bench.kind()).unwrap(), make(&token, bench.kind()).unwrap());
+        let [signature, others] = [&one, &other].map(|pair| sign(bench, &token, pair));
+        tokens.finalize();
+        for login in [LoginKind::User, LoginKind::ProtectedPath] {
+            let tokens = bench.tokens_by(Policy { login: Some(login), ..Policy::default() });
+            let token = tokens.find("one").unwrap();
+            // What is public is seen without a login.
+            assert!(is_by(bench, &token, &one, &signature));
+            let pad = "[token]\nown-pin = \"S3cretPN\"\nset-flags = [\"CKF_PROTECTED_AUTHENTICATION_PATH\"]\n";
+            let deals = "[[fault]]\nfunction = \"C_Login\"\nevents = \"logout\"\n";
+            if login == LoginKind::User {
+                bench.play(&format!("{NUMBERED}{deals}"));
+                admit(&tokens, "one", PIN).unwrap();
+            } else {
+                bench.play(&format!("{NUMBERED}{pad}{deals}"));
+                tokens.open(&token).unwrap();
+            }
+            // The first object that is seen after a login has the handle 1.
+            assert!(is_by(bench, &token, &other, &others));
+            assert!(is_by(bench, &token, &one, &signature), "checked with another key");
+            tokens.finalize();
+        }
     });
 }
