@@ -138,14 +138,24 @@ impl Token {
         logged_in
     }
 
-    /// Refuses to have the kept PIN tried where a wrong one would lock the token: nobody knows whether it is still right.
+    /// Refuses to have the kept PIN tried where a wrong one would lock the token, as nobody knows whether it is still right,
+    /// and on another token.
     fn look_whether_to_try(&self, session: &Session) -> Result<(), Error> {
-        match slot::describe_from(session, &self.library, self.slot) {
+        match slot::describe_from(session, &self.library, self.slot).and_then(|info| self.is_still(info)) {
             Ok(info) => may_try(&info),
             // What cannot be read may hold anything; the token itself is there.
             Err(Error::Binding { .. }) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// What is in the slot, if it is still this token: another is not to be asked about its PIN, but found by who has the other's.
+    pub(super) fn is_still(&self, info: TokenInfo) -> Result<TokenInfo, Error> {
+        if self.info().is_same(&info) {
+            return Ok(info);
+        }
+        self.health.replace();
+        Err(Error::Call { function: "C_GetTokenInfo", rv: RvError::TokenNotRecognized })
     }
 }
 

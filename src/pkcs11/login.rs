@@ -109,9 +109,9 @@ impl Token {
         done
     }
 
-    /// Refuses to have a PIN tried where a wrong one would lock the token, or where it is locked.
+    /// Refuses to have a PIN tried where a wrong one would lock the token, or where it is locked, and of another token than its own.
     fn look_at_pin(&self, inside: &Inside<'_>) -> Result<(), Refusal> {
-        match slot::describe(inside, self.slot) {
+        match slot::describe(inside, self.slot).and_then(|info| self.is_still(info)) {
             Ok(info) if info.user_pin_locked => Err(Refusal::PinLocked),
             Ok(info) if info.user_pin_final_try => Err(Refusal::FinalTry),
             // What cannot be read may hold anything; the token itself is there.

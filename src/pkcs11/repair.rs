@@ -319,11 +319,7 @@ impl Token {
             Err(Error::Binding { .. }) => return Ok(Ok(())),
             Err(error) => return Err(error),
         };
-        if !self.info().is_same(&info) {
-            self.health.replace();
-            return Err(Error::Call { function: "C_GetTokenInfo", rv: RvError::TokenNotRecognized });
-        }
-        Ok(may_try(&info))
+        Ok(may_try(&self.is_still(info)?))
     }
 
     /// The token is away: from now on requests fail at once, and it is looked for. Returns what to answer.

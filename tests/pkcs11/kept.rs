@@ -353,3 +353,25 @@ fn a_handle_that_becomes_another_keys_when_a_pin_is_proved_checks_no_signature()
         }
     });
 }
+
+#[test]
+fn a_pin_is_not_tried_on_another_token_in_the_slot() {
+    on_faulty("kept::a_pin_is_not_tried_on_another_token_in_the_slot", |bench| {
+        let other = "serial = \"other\"\n";
+        let unknown = Error::Call { function: "C_GetTokenInfo", rv: RvError::TokenNotRecognized };
+        let tokens = bench.tokens();
+        let before = tokens.find("one").unwrap();
+        let asked = bench.count("C_Login");
+        bench.play(&format!("{LYING}{other}"));
+        assert_eq!(admit(&tokens, "one", PIN).err(), Some(Refusal::Unjudged(unknown.clone())));
+        assert_eq!(bench.count("C_Login"), asked);
+        // It has the same label, and a client that has its PIN.
+        let token = admit(&tokens, "one", PIN).unwrap();
+        assert!(!Arc::ptr_eq(&before, &token));
+        assert_eq!(token.learnt().tells_login, Some(false));
+        bench.play(LYING);
+        let asked = bench.count("C_Login");
+        assert_eq!(token.label(Class::PrivateKey, b"nobody").unwrap_err(), Error::Away(Box::new(unknown)));
+        assert_eq!(bench.count("C_Login"), asked);
+    });
+}
