@@ -47,7 +47,7 @@ impl Token {
         let functions = self.library.functions().filter(|functions| functions.has_sign());
         // Before anything is begun that would then have to be ended.
         if key.always_authenticate {
-            self.has_proof()?;
+            self.has_proof(session)?;
         }
         match functions {
             Some(functions) => {
@@ -68,15 +68,15 @@ impl Token {
         }
     }
 
-    /// Whether there is what a key with CKA_ALWAYS_AUTHENTICATE is opened with.
-    fn has_proof(&self) -> Result<(), Error> {
+    /// Whether there is what a key with CKA_ALWAYS_AUTHENTICATE is opened with, and it may be used.
+    fn has_proof(&self, session: &Session) -> Result<(), Error> {
         match self.login_kind() {
             LoginKind::ProtectedPath => Ok(()),
             // The module may know a PIN, but it is to be given one here.
             LoginKind::None => Err(Error::NoPin),
             // One that the token has refused is not tried again.
             LoginKind::User if !self.gate.has_kept() => Err(REFUSED),
-            LoginKind::User => Ok(()),
+            LoginKind::User => self.look_whether_to_try(session),
         }
     }
 

@@ -36,7 +36,7 @@ impl Token {
         }
     }
 
-    /// The login of its own that a key wants for each use.
+    /// The login of its own that a key wants for each use. [`Self::look_whether_to_try`] comes before what is begun with the key.
     pub(super) fn log_in_for_key(&self, session: &Session) -> Result<(), Error> {
         self.offer_kept_pin(&self.turns.take(self.wait), session, UserType::ContextSpecific)
     }
@@ -140,7 +140,7 @@ impl Token {
 
     /// Refuses to have the kept PIN tried where a wrong one would lock the token, as nobody knows whether it is still right,
     /// and on another token.
-    fn look_whether_to_try(&self, session: &Session) -> Result<(), Error> {
+    pub(super) fn look_whether_to_try(&self, session: &Session) -> Result<(), Error> {
         match slot::describe_from(session, &self.library, self.slot).and_then(|info| self.is_still(info)) {
             Ok(info) => may_try(&info),
             // What cannot be read may hold anything; the token itself is there.

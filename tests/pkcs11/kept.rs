@@ -264,6 +264,29 @@ fn the_kept_pin_is_not_tried_where_the_token_says_that_it_would_be_for_the_last_
 }
 
 #[test]
+fn the_kept_pin_is_not_tried_for_the_last_time_for_a_key_that_wants_it_each_time() {
+    on_faulty("kept::the_kept_pin_is_not_tried_for_the_last_time_for_a_key_that_wants_it_each_time", |bench| {
+        let always = "[[attribute]]\nattribute = \"CKA_ALWAYS_AUTHENTICATE\"\nvalue = true\n";
+        for max_sessions in [1, 8] {
+            bench.play(always);
+            let tokens = bench.tokens_with(max_sessions);
+            let token = admit(&tokens, "one", PIN).unwrap();
+            let pair = make(&token, bench.kind()).unwrap();
+            bench.play(&format!("{always}[token]\nset-flags = [\"CKF_USER_PIN_FINAL_TRY\"]\n"));
+            let before = ["C_Login", "C_SignInit"].map(|function| bench.count(function));
+            for _ in 0..3 {
+                let refused = token.sign(&pair.private, &bench.mechanism(), &sha256(b"data"));
+                assert_eq!(refused.unwrap_err().rv(), Some(RvError::PinLocked));
+                // The login that stands is used.
+                token.label(Class::PrivateKey, &pair.private.id).unwrap();
+            }
+            assert_eq!(["C_Login", "C_SignInit"].map(|function| bench.count(function)), before);
+            tokens.finalize();
+        }
+    });
+}
+
+#[test]
 fn a_login_that_stands_is_not_given_up_where_it_could_not_be_made_anew() {
     on_faulty("kept::a_login_that_stands_is_not_given_up_where_it_could_not_be_made_anew", |bench| {
         let lying = "[token]\nsession-state = \"rw-user\"\n";
