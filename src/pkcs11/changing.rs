@@ -59,7 +59,7 @@ impl Token {
     /// [`Error::Late`]
     pub(super) fn change(&self) -> Result<Entered<'_>, Error> {
         if self.changing.making.is_going_on() {
-            watch::waits_for_a_maker();
+            watch::is_patient();
         }
         self.changing.change.enter()
     }

@@ -12,6 +12,7 @@ use super::kept::REFUSED;
 use super::key::{Class, Key, KeyKind};
 use super::policy::LoginKind;
 use super::token::Token;
+use super::watch;
 use crate::sys::Functions;
 
 /// Bytes of random asked for in one call: some tokens refuse more.
@@ -83,7 +84,10 @@ impl Token {
     /// The login of its own that such a key wants between C_SignInit and C_Sign.
     fn authenticate(&self, session: &Session) -> Result<(), Error> {
         match self.login_kind() {
-            LoginKind::ProtectedPath => Ok(session.login(UserType::ContextSpecific, None)?),
+            LoginKind::ProtectedPath => {
+                let _excuse = watch::types();
+                Ok(session.login(UserType::ContextSpecific, None)?)
+            }
             LoginKind::None => Err(Error::NoPin),
             LoginKind::User => self.log_in_for_key(session),
         }

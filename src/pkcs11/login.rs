@@ -42,8 +42,11 @@ impl Token {
         if kind == LoginKind::User {
             return Err(Refusal::NoJudge);
         }
-        // How long somebody takes to type says nothing of the module.
-        let _stay = (kind == LoginKind::None).then(watch::stay);
+        let _stay = watch::stay();
+        if kind == LoginKind::ProtectedPath {
+            // Somebody types, who may take as long as the making of a key.
+            watch::is_patient();
+        }
         // Others wait meanwhile.
         let mut typed = self.typed.lock().unwrap_or_else(PoisonError::into_inner);
         if *typed {

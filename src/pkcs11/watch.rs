@@ -37,8 +37,8 @@ struct Stay {
     /// Whether it may take as long as making a key does, and whether it is this thread that makes one.
     is_patient: AtomicBool,
     makes: AtomicBool,
-    /// Whether somebody is waited for who types a PIN, and the tick at which the module was begun to be initialised, 0 otherwise.
-    types: AtomicBool,
+    /// The ticks at which somebody was begun to be waited for who types a PIN, and the module to be initialised; 0 otherwise.
+    types: AtomicU64,
     initializes: AtomicU64,
     /// The beginning of the time that was found too long; 0 if none was.
     overdue: AtomicU64,
@@ -90,15 +90,16 @@ pub(super) fn makes() {
     mine.makes.store(true, Ordering::Relaxed);
 }
 
-/// For the rest of its time with the module this thread waits for one that makes a key.
-pub(super) fn waits_for_a_maker() {
+/// For the rest of its time with the module this thread waits for one that makes a key, or for somebody who types a PIN.
+pub(super) fn is_patient() {
     mine().is_patient.store(true, Ordering::Relaxed);
 }
 
-/// Until the guard is dropped this thread waits for somebody who types a PIN: how long that takes says nothing of the module.
+/// Until the guard is dropped this thread waits for somebody who types a PIN, and maybe all others for that: how long it takes says nothing
+/// of the module, unless it is for ever.
 pub(super) fn types() -> Excuse {
     let mine = mine();
-    mine.types.store(true, Ordering::Relaxed);
+    mine.types.store(NOW.load(Ordering::Relaxed), Ordering::Relaxed);
     Excuse(mine)
 }
 
@@ -116,7 +117,7 @@ impl Drop for Excuse {
     fn drop(&mut self) {
         // What follows has its own time.
         self.0.answers.fetch_add(1, Ordering::Relaxed);
-        self.0.types.store(false, Ordering::Relaxed);
+        self.0.types.store(0, Ordering::Relaxed);
         self.0.initializes.store(0, Ordering::Relaxed);
     }
 }
@@ -184,8 +185,8 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// For threads that may wait so long, and for those that make a key; the module may be initialised for as long as that, and for as
-    /// long as at the start.
+    /// For threads that may wait so long, and for those that make a key; the module may be initialised, and a PIN typed, for as long as
+    /// that, and for as long as at the start.
     pub(super) fn new(allowed: Duration, to_make: Duration, to_start: Duration) -> Self {
         let ticks = |time: Duration| u64::try_from(time.as_millis().div_ceil(TICK.as_millis())).unwrap_or(u64::MAX);
         Self {
@@ -208,9 +209,11 @@ impl Watch {
         let (mut overdue, mut making, mut answers) = (false, false, PAST.load(Ordering::Relaxed));
         for stay in stays {
             answers = answers.wrapping_add(stay.answers.load(Ordering::Relaxed));
-            let begun = stay.initializes.load(Ordering::Relaxed);
-            let initializes = begun != 0 && now.saturating_sub(begun) <= self.to_initialize;
-            making |= initializes;
+            let is_excused = [&stay.initializes, &stay.types].into_iter().any(|begun| {
+                let begun = begun.load(Ordering::Relaxed);
+                begun != 0 && now.saturating_sub(begun) <= self.to_initialize
+            });
+            making |= is_excused;
             let since = stay.since.load(Ordering::Acquire);
             if since == 0 {
                 continue;
@@ -221,7 +224,6 @@ impl Watch {
                 making |= stay.makes.load(Ordering::Relaxed);
                 continue;
             }
-            let is_excused = initializes || stay.types.load(Ordering::Relaxed);
             overdue |= !is_excused;
             // A client is told all the same.
             if stay.overdue.swap(since, Ordering::Relaxed) != since {
@@ -288,8 +290,12 @@ mod tests {
             begun.recv().unwrap();
             let looks = |watch: &mut Watch| (0..5).filter_map(|_| watch.look()).last();
             assert!(looks(&mut watch).is_some(), "one call hangs, and nobody else is answered");
+            let excuse = types();
+            assert!(looks(&mut watch).is_none(), "somebody types");
+            assert!((0..1001).filter_map(|_| watch.look()).last().is_some(), "for too long");
+            drop(excuse);
             let _stay = stay();
-            waits_for_a_maker();
+            is_patient();
             assert!(looks(&mut watch).is_some(), "somebody waits");
             makes();
             assert!(watch.look().is_none(), "a key is made");

@@ -51,9 +51,20 @@ fn who_types_a_pin_may_take_his_time() {
         let pad = format!("[token]\nown-pin = {PIN:?}\nset-flags = [\"CKF_PROTECTED_AUTHENTICATION_PATH\"]\n");
         bench.play(&pad);
         let policies = vec![(Match::default(), Policy { login: Some(LoginKind::ProtectedPath), ..Policy::default() })];
-        let tokens = bench.tokens_as(&Settings { policies, ..impatient(bench) });
+        let generate_timeout = Duration::from_secs(30);
+        let tokens = bench.tokens_as(&Settings { policies, generate_timeout, serialize: true, ..impatient(bench) });
         let token = tokens.find("one").unwrap();
-        tokens.open(&token).unwrap();
+        // Nor is it silence where others wait for that.
+        let before = bench.count("C_Login");
+        bench.play(&format!("{pad}{}", slow(bench, "C_Login")));
+        let silent = silence(&tokens, || {
+            thread::scope(|scope| {
+                scope.spawn(|| tokens.open(&token).unwrap());
+                until("somebody types", || bench.count("C_Login") > before);
+                token.random(8).unwrap();
+            });
+        });
+        assert!(silent < MOST, "{silent:?}");
         // It is away, and back.
         bench.play(&format!("{pad}away = true\n"));
         assert!(token.random(8).is_err());
@@ -72,6 +83,30 @@ fn who_types_a_pin_may_take_his_time() {
         });
         assert!(silent < MOST, "{silent:?}");
         assert_eq!(rescued.load(Ordering::SeqCst), 1);
+    });
+}
+
+#[test]
+fn a_pad_that_never_returns_is_found_out_and_the_client_told() {
+    on_faulty("watching::a_pad_that_never_returns_is_found_out_and_the_client_told", |bench| {
+        let pad = format!("[token]\nown-pin = {PIN:?}\nset-flags = [\"CKF_PROTECTED_AUTHENTICATION_PATH\"]\n");
+        bench.play(&format!("{pad}[[fault]]\nfunctions = \"C_Login\"\nhang = true\nnext = 1\n"));
+        let policies = vec![(Match::default(), Policy { login: Some(LoginKind::ProtectedPath), ..Policy::default() })];
+        let tokens = bench.tokens_as(&Settings { policies, ..impatient(bench) });
+        let token = tokens.find("one").unwrap();
+        let rescued = Arc::new(AtomicUsize::new(0));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let told = Arc::clone(&rescued);
+                let _rescue = on_overdue(move |_| {
+                    told.fetch_add(1, Ordering::SeqCst);
+                });
+                tokens.open(&token).unwrap();
+            });
+            until("the client is told", || rescued.load(Ordering::SeqCst) == 1);
+            until("it is found out", || tokens.stuck_for().is_some_and(|stuck| stuck > Duration::from_secs(1)));
+            bench.play(&pad);
+        });
     });
 }
 
