@@ -92,7 +92,8 @@ fn judge(bridge: &Bridge, peer: &Peer, username: &str, password: &str) -> Outcom
     let (access, address) = (&bridge.access, peer.address.ip());
     // Whoever shares the address of a stranger is not disturbed on a connection that has proved itself.
     let is_known = || has_been_in(bridge, peer, username, password);
-    if !access.guesses.leave_room(address, Instant::now()) && !is_known() {
+    let since = Instant::now();
+    if !access.guesses.leave_room(address, since) && !is_known() {
         // Whoever has so many addresses is not to have a line for each.
         return Err(refused_from(
             bridge,
@@ -101,10 +102,9 @@ fn judge(bridge: &Bridge, peer: &Peer, username: &str, password: &str) -> Outcom
             "too many failed logins from addresses that nobody has logged in from",
         ));
     }
-    let Some(turn) = access.throttle.turn(address, Instant::now(), is_known) else {
+    let Some(turn) = access.throttle.turn(address, since, is_known) else {
         return Err(refused(bridge, peer, "too many failed logins from this address"));
     };
-    let since = Instant::now();
     let clients = access.clients();
     let too_long = username.len() > LONGEST || password.len() > LONGEST;
     let admitted = match clients.by_password(username, password) {
@@ -123,8 +123,9 @@ fn judge(bridge: &Bridge, peer: &Peer, username: &str, password: &str) -> Outcom
             Ok(admitted)
         }
         Err(Refused::Client(why)) => {
-            if access.throttle.failed(address, access.fingerprints.of(username, password), Instant::now()) {
-                access.guesses.failed(address, Instant::now());
+            let now = Instant::now();
+            if access.throttle.failed(address, access.fingerprints.of(username, password), now) {
+                access.guesses.failed(address, now);
             }
             peer.hold_back(access.throttle.pause(since));
             Err(refused(bridge, peer, &why))

@@ -60,7 +60,8 @@ impl Write for Socket {
         let sent = match self.lost {
             0 => self.send(message, wait),
             lost => {
-                self.send(&[message, format!(" ({lost} messages before this one were lost)").as_bytes()].concat(), wait)
+                let told = format!(" ({lost} messages before this one were lost)");
+                self.send(&[message, told.as_bytes()].concat(), wait)
             }
         };
         self.is_stuck = sent.is_err() && (self.is_stuck || is_awaited);
@@ -103,6 +104,13 @@ mod tests {
         let mut buffer = [0; 256];
         let len = log.recv(&mut buffer).unwrap();
         String::from_utf8_lossy(&buffer[..len]).into_owned()
+    }
+
+    /// Until the log takes nothing more.
+    fn fill(socket: &mut Socket) {
+        while socket.lost == 0 {
+            socket.write_all(b"junk").unwrap();
+        }
     }
 
     #[test]
@@ -152,9 +160,7 @@ mod tests {
         let log = UnixDatagram::bind(&path).unwrap();
         // However slow the machine is.
         let mut socket = Socket { patience: Duration::from_secs(60), ..Socket::connect(&path).unwrap() };
-        while socket.lost == 0 {
-            socket.write_all(b"junk").unwrap();
-        }
+        fill(&mut socket);
         let reader = std::thread::spawn(move || {
             // Until the line waits. Should it not yet, it finds room.
             std::thread::sleep(Duration::from_millis(100));
@@ -171,9 +177,7 @@ mod tests {
         let path = place("stuck");
         let log = UnixDatagram::bind(&path).unwrap();
         let mut socket = Socket::connect(&path).unwrap();
-        while socket.lost == 0 {
-            socket.write_all(b"junk").unwrap();
-        }
+        fill(&mut socket);
         // A thousand seconds, if each were waited for.
         for _ in 0..1000 {
             socket.write_all(format!("{AWAITED}deed").as_bytes()).unwrap();

@@ -2,13 +2,12 @@
 #![forbid(unsafe_code)]
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use super::error::Error;
 use super::token::Token;
-use super::turnstile::{Entered, Turnstile};
+use super::turnstile::{Entered, Turnstile, for_a_while};
 use super::watch;
 
 /// Who changes the objects of one token, and who searches them.
@@ -82,22 +81,10 @@ impl Token {
     }
 
     fn out_of_the_way(&self) -> Option<RwLockReadGuard<'_, ()>> {
-        const LOOK_AGAIN: Duration = Duration::from_millis(2);
-        let mut since = None;
-        loop {
-            match self.changing.searches.try_read() {
-                Ok(shared) => return Some(shared),
-                Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
-                Err(TryLockError::WouldBlock) => {}
-            }
-            if since.get_or_insert_with(Instant::now).elapsed() >= self.changing.patience {
-                log::debug!(
-                    "token {}: searched while an object is made or changed, which takes long",
-                    self.info().name()
-                );
-                return None;
-            }
-            thread::sleep(LOOK_AGAIN);
+        let shared = for_a_while(self.changing.patience, || self.changing.searches.try_read());
+        if shared.is_none() {
+            log::debug!("token {}: searched while an object is made or changed, which takes long", self.info().name());
         }
+        shared
     }
 }

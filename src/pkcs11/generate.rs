@@ -78,6 +78,7 @@ impl Token {
             };
             let fault = why.fault();
             let is_disturbed = why == Error::Disturbed;
+            let was_lost = matches!(fault, Fault::Session | Fault::Login);
             if fault == Fault::Request && !is_disturbed {
                 if why.rv() == Some(RvError::FunctionRejected) {
                     log::error!("token {}: {why}: {NAMELESS}", self.info().name());
@@ -96,9 +97,9 @@ impl Token {
             let may_go_on = again && is_mended && !watch::is_overdue();
             match cleared {
                 // The call never began; and now that it is known that nothing is there, this is no second pair.
-                Ok(Cleared::Nothing) if may_go_on && matches!(fault, Fault::Session | Fault::Login) => again = false,
+                Ok(Cleared::Nothing) if may_go_on && was_lost => again = false,
                 // Nor is it where what was there has been removed for certain: another has another id.
-                Ok(Cleared::Pair) if may_go_on && (is_disturbed || matches!(fault, Fault::Session | Fault::Login)) => {
+                Ok(Cleared::Pair) if may_go_on && (is_disturbed || was_lost) => {
                     log::info!(
                         "token {}: {why}: the key pair was removed again, and another is made",
                         self.info().name()

@@ -6,9 +6,10 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ffi::c_ulong;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, TryLockError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
+
+use super::turnstile::for_a_while;
 
 /// How long to wait for calls that open sessions, or that close lost ones, to be over. Each takes less, but for one that hangs, which
 /// is not to take others with it.
@@ -37,21 +38,12 @@ impl<S> Default for Issued<S> {
 impl<S> Issued<S> {
     /// To be held from before a session is opened until its handle is claimed.
     pub(super) fn opening(&self) -> Option<RwLockReadGuard<'_, ()>> {
-        for_a_while(|| match self.opening.try_read() {
-            Ok(guard) => Some(guard),
-            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
-        })
+        for_a_while(PATIENCE, || self.opening.try_read())
     }
 
     /// Does `work` while nobody opens a session, if there comes such a moment.
     fn while_nobody_opens(&self, work: impl FnOnce()) {
-        let guard = for_a_while(|| match self.opening.try_write() {
-            Ok(guard) => Some(guard),
-            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
-        });
-        if guard.is_some() {
+        if let Some(_alone) = for_a_while(PATIENCE, || self.opening.try_write()) {
             work();
         }
     }
@@ -77,17 +69,6 @@ impl<S> Issued<S> {
     /// The state is whole whenever the lock is free.
     fn lock(&self) -> MutexGuard<'_, HashMap<c_ulong, Held<S>>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What `get` gives, asked again until it gives something or [`PATIENCE`] is over.
-fn for_a_while<T>(get: impl Fn() -> Option<T>) -> Option<T> {
-    let since = Instant::now();
-    loop {
-        match get() {
-            None if since.elapsed() < PATIENCE => thread::sleep(Duration::from_millis(1)),
-            got => return got,
-        }
     }
 }
 

@@ -1,10 +1,29 @@
-//! One at a time, and nobody waits for ever: whoever has the turn may be in a call that never returns.
+//! Locks that nobody waits for without end: whoever holds one may be in a call that never returns.
 #![forbid(unsafe_code)]
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError, TryLockResult};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::error::Error;
 use super::watch;
+
+/// What `take` takes as soon as it is free, poisoned or not; nothing if that is not within `patience`.
+pub(super) fn for_a_while<G>(patience: Duration, take: impl Fn() -> TryLockResult<G>) -> Option<G> {
+    const LOOK_AGAIN: Duration = Duration::from_millis(2);
+    let mut since = None;
+    loop {
+        match take() {
+            Ok(guard) => return Some(guard),
+            Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => {}
+        }
+        if since.get_or_insert_with(Instant::now).elapsed() >= patience {
+            return None;
+        }
+        thread::sleep(LOOK_AGAIN);
+    }
+}
 
 /// Lets one in at a time.
 #[derive(Default)]
